@@ -1,0 +1,6 @@
+//! A reverse proxy that streams blob pushes, verified, into the bucket of an OCI registry.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod registry;
+pub mod store;
