@@ -107,3 +107,18 @@ pub struct StoreError {
     pub attempts: u32,
     pub elapsed: Duration,
 }
+
+impl StoreError {
+    /// A failure that is neither the store's nor the network's: a bug or a dying runtime.
+    pub fn internal(operation: StoreOperation, message: String) -> Self {
+        Self {
+            operation,
+            class: FaultClass::Rejected,
+            status: None,
+            code: None,
+            message,
+            attempts: 0,
+            elapsed: Duration::ZERO,
+        }
+    }
+}

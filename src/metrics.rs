@@ -1,0 +1,237 @@
+//! Every metric blobgate has.
+
+use crate::upload::{Admission, BodyError, UploadError};
+use crate::upstream::{Permission, UpstreamError};
+use http::StatusCode;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::time::Duration;
+
+/// All metrics, registered once. Labels come from closed sets only: never a repository, a digest or
+/// an error's text.
+pub struct Metrics {
+    pub aborts: IntCounter,
+    pub aborts_failed: IntCounter,
+    pushes: IntCounterVec,
+    push_seconds: Histogram,
+    pub received_bytes: IntCounter,
+    pub store_calls: IntCounterVec,
+    pub store_retries: IntCounterVec,
+    forwarded: IntCounterVec,
+    probes: IntCounterVec,
+    uploads_streaming: IntGauge,
+    uploads_waiting: IntGauge,
+    memory_used: IntGauge,
+    memory_budget: IntGauge,
+}
+
+impl Metrics {
+    /// # Errors
+    /// When a metric of the same name is in the registry already.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let push_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "blobgate_push_duration_seconds",
+                "Time from the end of a blob push's header to its answer.",
+            )
+            .buckets(vec![
+                0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+                300.0, 600.0, 1800.0, 3600.0,
+            ]),
+        )?;
+        registry.register(Box::new(push_seconds.clone()))?;
+        Ok(Self {
+            aborts: counter(
+                "blobgate_multipart_aborts_total",
+                "Multipart uploads that blobgate gave up and asked the store to drop.",
+            )?,
+            aborts_failed: counter(
+                "blobgate_multipart_aborts_failed_total",
+                "Multipart uploads that the store could not be made to drop in time.",
+            )?,
+            pushes: counters(
+                "blobgate_pushes_total",
+                "Blob pushes by outcome.",
+                &["outcome"],
+            )?,
+            push_seconds,
+            received_bytes: counter(
+                "blobgate_received_bytes_total",
+                "Bytes of blob bodies received from clients.",
+            )?,
+            store_calls: counters(
+                "blobgate_store_calls_total",
+                "Attempts of store calls, by operation and outcome.",
+                &["operation", "outcome"],
+            )?,
+            store_retries: counters(
+                "blobgate_store_retries_total",
+                "Store calls sent again after a failed attempt, by operation.",
+                &["operation"],
+            )?,
+            forwarded: counters(
+                "blobgate_forwarded_requests_total",
+                "Requests forwarded to the upstream registry, by status class of the answer.",
+                &["status"],
+            )?,
+            probes: counters(
+                "blobgate_authorisation_probes_total",
+                "Questions to the upstream whether a client may push, by answer.",
+                &["answer"],
+            )?,
+            uploads_streaming: gauge(
+                "blobgate_uploads_streaming",
+                "Uploads that hold a slot now.",
+            )?,
+            uploads_waiting: gauge(
+                "blobgate_uploads_waiting",
+                "Uploads that wait for a slot or for memory now.",
+            )?,
+            memory_used: gauge(
+                "blobgate_memory_budget_used_bytes",
+                "Part buffers reserved now, in bytes.",
+            )?,
+            memory_budget: gauge(
+                "blobgate_memory_budget_bytes",
+                "Part buffers that may be reserved at once, in bytes.",
+            )?,
+        })
+    }
+}
+
+/// How a blob push can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PushOutcome {
+    /// Received, verified and written to the bucket.
+    Stored,
+    /// The repository had it already.
+    Existing,
+    /// The bucket had it already; the client proved to have it, and it was linked.
+    Linked,
+    /// The upstream said no.
+    Refused,
+    /// It could not be learned whether the push is allowed, or what is there already.
+    Unauthorisable,
+    BadRequest,
+    TooLong,
+    LengthMismatch,
+    DigestMismatch,
+    ClientGone,
+    ClientSlow,
+    AdmissionTimeout,
+    StoreFailed,
+    ShuttingDown,
+    Internal,
+}
+
+impl PushOutcome {
+    pub const ALL: [PushOutcome; 15] = [
+        Self::Stored,
+        Self::Existing,
+        Self::Linked,
+        Self::Refused,
+        Self::Unauthorisable,
+        Self::BadRequest,
+        Self::TooLong,
+        Self::LengthMismatch,
+        Self::DigestMismatch,
+        Self::ClientGone,
+        Self::ClientSlow,
+        Self::AdmissionTimeout,
+        Self::StoreFailed,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Existing => "existing",
+            Self::Linked => "linked",
+            Self::Refused => "refused",
+            Self::Unauthorisable => "unauthorisable",
+            Self::BadRequest => "bad_request",
+            Self::TooLong => "too_long",
+            Self::LengthMismatch => "length_mismatch",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::ClientGone => "client_gone",
+            Self::ClientSlow => "client_slow",
+            Self::AdmissionTimeout => "admission_timeout",
+            Self::StoreFailed => "store_failed",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal => "internal",
+        }
+    }
+
+    pub fn of_failure(error: &UploadError) -> Self {
+        match error {
+            UploadError::AdmissionTimeout(_) => Self::AdmissionTimeout,
+            UploadError::TooLong { .. } => Self::TooLong,
+            UploadError::LengthMismatch { .. } => Self::LengthMismatch,
+            UploadError::DigestMismatch { .. } => Self::DigestMismatch,
+            UploadError::Body(BodyError::ClientGone) => Self::ClientGone,
+            UploadError::Request(_) | UploadError::Body(BodyError::Framing(_)) => Self::BadRequest,
+            UploadError::Body(BodyError::Idle(_) | BodyError::TooSlow { .. }) => Self::ClientSlow,
+            UploadError::Store(_) | UploadError::DataVanished => Self::StoreFailed,
+            UploadError::ShuttingDown => Self::ShuttingDown,
+            UploadError::Internal(_) => Self::Internal,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts a push that came to its end.
+    pub fn push(&self, outcome: PushOutcome, took: Duration) {
+        self.pushes.with_label_values(&[outcome.as_str()]).inc();
+        self.push_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer to the question whether a client may push.
+    pub fn probe(&self, answer: &Result<Permission, UpstreamError>) {
+        let answer = match answer {
+            Ok(Permission::Granted) => "granted",
+            Ok(Permission::Refused(_)) => "refused",
+            Err(UpstreamError::NoAnswer(_)) => "no_answer",
+            Err(UpstreamError::Unclear { .. } | UpstreamError::Question(_)) => "unclear",
+        };
+        self.probes.with_label_values(&[answer]).inc();
+    }
+
+    /// Counts an answer to a forwarded request, the upstream's or our own in its place.
+    pub fn forwarded(&self, status: StatusCode) {
+        let class = match status.as_u16() {
+            100..200 => "1xx",
+            200..300 => "2xx",
+            300..400 => "3xx",
+            400..500 => "4xx",
+            _ => "5xx",
+        };
+        self.forwarded.with_label_values(&[class]).inc();
+    }
+}
+
+impl Metrics {
+    /// Takes over what admission knows, for a scrape.
+    pub fn admission(&self, admission: &Admission) {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.uploads_streaming
+            .set(gauge(admission.slots_in_use() as u64));
+        self.uploads_waiting.set(gauge(admission.waiting() as u64));
+        self.memory_used.set(gauge(admission.memory_in_use()));
+        self.memory_budget.set(gauge(admission.memory_budget()));
+    }
+}

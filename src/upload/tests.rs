@@ -1,0 +1,454 @@
+//! The pipeline against a store in memory that can be told to fail: whatever happens, the store
+//! holds the verified blob or nothing, and nothing is left reserved or open.
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::registry::{BlobPush, Digest, DigestHasher, RepositoryName};
+use crate::store::{
+    BlobStore, FaultClass, Part, PartReceipt, StoreError, StoreOperation, UploadHandle,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Vec<u8>>,
+    links: Vec<String>,
+    uploads: BTreeMap<String, BTreeMap<u16, Vec<u8>>>,
+    opened: usize,
+    largest_part_count: usize,
+    calls: Vec<StoreOperation>,
+}
+
+/// What the store does at the n-th call (from 1) of an operation.
+#[derive(Clone, Copy)]
+enum Fault {
+    Fail(StoreOperation, usize),
+    Hang(StoreOperation, usize),
+}
+
+#[derive(Default)]
+struct MemoryStore {
+    state: Mutex<State>,
+    fault: Option<Fault>,
+    hanging: Notify,
+}
+
+impl MemoryStore {
+    async fn called(&self, operation: StoreOperation) -> Result<(), StoreError> {
+        let nth = {
+            let mut state = self.state.lock().unwrap();
+            state.calls.push(operation);
+            state
+                .calls
+                .iter()
+                .filter(|&&call| call == operation)
+                .count()
+        };
+        match self.fault {
+            Some(Fault::Fail(op, n)) if op == operation && n == nth => Err(StoreError {
+                operation,
+                class: FaultClass::Unavailable,
+                status: Some(500),
+                code: None,
+                message: "scripted".into(),
+                attempts: 1,
+                elapsed: Duration::ZERO,
+            }),
+            Some(Fault::Hang(op, n)) if op == operation && n == nth => {
+                self.hanging.notify_one();
+                std::future::pending().await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn bytes_of(part: &Part) -> Vec<u8> {
+    part.chunks().concat()
+}
+
+#[async_trait]
+impl BlobStore for MemoryStore {
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
+        self.called(StoreOperation::HeadObject).await?;
+        let state = self.state.lock().unwrap();
+        Ok(state
+            .objects
+            .get(digest.hex())
+            .map(|data| data.len() as u64))
+    }
+
+    async fn put_blob(&self, digest: &Digest, data: Part) -> Result<(), StoreError> {
+        self.called(StoreOperation::PutObject).await?;
+        let mut state = self.state.lock().unwrap();
+        state.objects.insert(digest.hex().into(), bytes_of(&data));
+        Ok(())
+    }
+
+    async fn create_upload(&self, digest: &Digest) -> Result<UploadHandle, StoreError> {
+        self.called(StoreOperation::CreateMultipartUpload).await?;
+        let mut state = self.state.lock().unwrap();
+        state.opened += 1;
+        let upload_id = state.opened.to_string();
+        state.uploads.insert(upload_id.clone(), BTreeMap::new());
+        Ok(UploadHandle {
+            key: digest.hex().into(),
+            upload_id,
+        })
+    }
+
+    async fn put_part(
+        &self,
+        upload: &UploadHandle,
+        number: u16,
+        data: Part,
+    ) -> Result<PartReceipt, StoreError> {
+        self.called(StoreOperation::UploadPart).await?;
+        tokio::task::yield_now().await;
+        let mut state = self.state.lock().unwrap();
+        let parts = state
+            .uploads
+            .get_mut(&upload.upload_id)
+            .expect("an open upload");
+        parts.insert(number, bytes_of(&data));
+        Ok(PartReceipt {
+            number,
+            e_tag: number.to_string(),
+        })
+    }
+
+    async fn complete_upload(
+        &self,
+        upload: &UploadHandle,
+        parts: &[PartReceipt],
+        size: u64,
+    ) -> Result<(), StoreError> {
+        self.called(StoreOperation::CompleteMultipartUpload).await?;
+        let mut state = self.state.lock().unwrap();
+        let stored = state
+            .uploads
+            .remove(&upload.upload_id)
+            .expect("an open upload");
+        let numbers: Vec<u16> = parts.iter().map(|part| part.number).collect();
+        assert_eq!(numbers, stored.keys().copied().collect::<Vec<_>>());
+        let longest = stored.values().next().map_or(0, Vec::len);
+        let (_, all_but_last) = stored
+            .values()
+            .collect::<Vec<_>>()
+            .split_last()
+            .map_or((Vec::new(), Vec::new()), |(last, rest)| {
+                (last.to_vec(), rest.to_vec())
+            });
+        assert!(all_but_last.iter().all(|part| part.len() == longest));
+        let data: Vec<u8> = stored.into_values().flatten().collect();
+        assert_eq!(data.len() as u64, size);
+        state.largest_part_count = state.largest_part_count.max(numbers.len());
+        state.objects.insert(upload.key.clone(), data);
+        Ok(())
+    }
+
+    async fn abort_upload(&self, upload: &UploadHandle) -> Result<(), StoreError> {
+        self.called(StoreOperation::AbortMultipartUpload).await?;
+        self.state.lock().unwrap().uploads.remove(&upload.upload_id);
+        Ok(())
+    }
+
+    async fn link(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError> {
+        self.called(StoreOperation::PutObject).await?;
+        let link = format!("{name}@{digest}");
+        self.state.lock().unwrap().links.push(link);
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// A body of prepared chunks, with a chosen end.
+struct Chunks {
+    chunks: VecDeque<Bytes>,
+    end: Result<(), BodyError>,
+}
+
+impl BodySource for Chunks {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        match self.chunks.pop_front() {
+            Some(chunk) => Ok(Some(chunk)),
+            None => self.end.clone().map(|()| None),
+        }
+    }
+}
+
+fn split(data: &[u8], at: usize) -> Chunks {
+    Chunks {
+        chunks: data.chunks(at.max(1)).map(Bytes::copy_from_slice).collect(),
+        end: Ok(()),
+    }
+}
+
+const BLOCK: u64 = 64 << 10;
+const PART: u64 = 2 * BLOCK;
+
+/// A part size far under S3's, which the pipeline does not know of, keeps the tests small.
+struct Bench {
+    store: Arc<MemoryStore>,
+    admission: Arc<Admission>,
+    aborter: Aborter,
+    uploader: Uploader,
+}
+
+impl Bench {
+    fn new(fault: Option<Fault>) -> Self {
+        Self::with_budget(fault, 4 * PART)
+    }
+
+    fn with_budget(fault: Option<Fault>, budget: u64) -> Self {
+        let store = Arc::new(MemoryStore {
+            fault,
+            ..MemoryStore::default()
+        });
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let admission = Arc::new(Admission::new(2, budget, Duration::from_secs(60)));
+        let aborter = Aborter::new(Arc::clone(&store) as _, metrics);
+        let limits = Limits {
+            part_size: PART,
+            max_blob_size: 64 * PART,
+            part_concurrency: 2,
+        };
+        let uploader = Uploader::new(
+            Arc::clone(&store) as _,
+            Arc::clone(&admission),
+            aborter.clone(),
+            limits,
+        );
+        Self {
+            store,
+            admission,
+            aborter,
+            uploader,
+        }
+    }
+
+    async fn push(
+        &self,
+        push: &BlobPush,
+        length: Option<u64>,
+        body: Chunks,
+    ) -> Result<u64, UploadError> {
+        let plan = self.uploader.plan(length)?;
+        let admitted = self.uploader.admit(&plan).await?;
+        self.uploader.store(push, plan, admitted, body).await
+    }
+
+    /// After every push: nothing reserved, nothing open.
+    async fn assert_nothing_left(&self) {
+        self.aborter.idle().await;
+        assert_eq!(self.admission.memory_in_use(), 0);
+        assert_eq!(self.admission.slots_in_use(), 0);
+        assert!(self.store.state.lock().unwrap().uploads.is_empty());
+    }
+
+    fn stored(&self, push: &BlobPush) -> Option<Vec<u8>> {
+        let state = self.store.state.lock().unwrap();
+        state.objects.get(push.digest.hex()).cloned()
+    }
+}
+
+fn data(len: u64) -> Vec<u8> {
+    (0..len)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8)
+        .collect()
+}
+
+fn push_of(data: &[u8]) -> BlobPush {
+    let mut hasher = DigestHasher::new(crate::registry::Algorithm::Sha256);
+    hasher.update(data);
+    BlobPush {
+        name: "team/app".parse().unwrap(),
+        digest: hasher.finish(),
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_split_of_the_same_bytes_gives_the_same_object(
+        length in prop_oneof![
+            0..10u64,
+            PART - 2..PART + 3,
+            2 * PART - 2..2 * PART + 3,
+            0..6 * PART,
+        ],
+        at in prop_oneof![1000usize..70_000, Just(PART as usize), Just(usize::MAX)],
+        announced: bool,
+    ) {
+        let data = data(length);
+        let push = push_of(&data);
+        block_on(async {
+            let bench = Bench::new(None);
+            let size = bench.push(&push, announced.then_some(length), split(&data, at)).await;
+            assert_eq!(size.unwrap(), length);
+            bench.assert_nothing_left().await;
+            assert_eq!(bench.stored(&push).as_deref(), Some(&data[..]));
+            let state = bench.store.state.lock().unwrap();
+            assert_eq!(state.links, [format!("{}@{}", push.name, push.digest)]);
+            let parts = length.div_ceil(PART) as usize;
+            assert_eq!(state.largest_part_count, if parts > 1 { parts } else { 0 });
+            assert_eq!(state.opened, usize::from(parts > 1));
+        });
+    }
+
+    #[test]
+    fn a_wrong_body_leaves_nothing(
+        length in prop_oneof![1..10u64, PART - 2..PART + 3, 0..6 * PART],
+        announced: bool,
+        wrong in 0..3,
+    ) {
+        let data = data(length.max(1));
+        let mut push = push_of(&data);
+        block_on(async {
+            let bench = Bench::new(None);
+            let mut body = split(&data, 50_000);
+            let mut length = announced.then_some(data.len() as u64);
+            match wrong {
+                0 => push.digest = push_of(b"something else").digest,
+                1 => body.end = Err(BodyError::ClientGone),
+                _ => length = Some(data.len() as u64 + 1),
+            }
+            let error = bench.push(&push, length, body).await.unwrap_err();
+            match wrong {
+                0 => assert!(matches!(error, UploadError::DigestMismatch { .. })),
+                1 => assert!(matches!(error, UploadError::Body(BodyError::ClientGone))),
+                _ => assert!(matches!(error, UploadError::LengthMismatch { .. })),
+            }
+            bench.assert_nothing_left().await;
+            let state = bench.store.state.lock().unwrap();
+            assert!(state.objects.is_empty() && state.links.is_empty());
+        });
+    }
+}
+
+#[tokio::test]
+async fn every_failing_call_leaves_nothing() {
+    use StoreOperation::*;
+    let data = data(5 * PART + 1);
+    let push = push_of(&data);
+    let mut cases = vec![
+        Fault::Fail(CreateMultipartUpload, 1),
+        Fault::Fail(CompleteMultipartUpload, 1),
+    ];
+    cases.extend((1..=6).map(|nth| Fault::Fail(UploadPart, nth)));
+    for fault in cases {
+        let bench = Bench::new(Some(fault));
+        let error = bench
+            .push(&push, Some(data.len() as u64), split(&data, 60_000))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, UploadError::Store(_)), "{error}");
+        bench.assert_nothing_left().await;
+        assert_eq!(bench.stored(&push), None);
+        assert!(bench.store.state.lock().unwrap().links.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_push_dropped_at_any_call_is_aborted() {
+    use StoreOperation::*;
+    let data = data(5 * PART + 1);
+    let push = push_of(&data);
+    for fault in [
+        Fault::Hang(UploadPart, 1),
+        Fault::Hang(UploadPart, 6),
+        Fault::Hang(CompleteMultipartUpload, 1),
+    ] {
+        let bench = Bench::new(Some(fault));
+        tokio::select! {
+            done = bench.push(&push, None, split(&data, 60_000)) => panic!("ended: {done:?}"),
+            () = bench.store.hanging.notified() => {}
+        }
+        bench.assert_nothing_left().await;
+        assert_eq!(bench.stored(&push), None);
+        let state = bench.store.state.lock().unwrap();
+        assert_eq!(state.calls.last(), Some(&AbortMultipartUpload));
+    }
+}
+
+#[tokio::test]
+async fn too_long_is_refused_before_the_first_byte_or_at_the_limit() {
+    let bench = Bench::new(None);
+    let limit = 64 * PART;
+    assert!(matches!(
+        bench.uploader.plan(Some(limit + 1)),
+        Err(UploadError::TooLong { .. })
+    ));
+    let data = data(limit + 1);
+    let push = push_of(&data);
+    let error = bench
+        .push(&push, None, split(&data, 70_000))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, UploadError::TooLong { .. }), "{error}");
+    bench.assert_nothing_left().await;
+    let exact = &data[..limit as usize];
+    let push = push_of(exact);
+    bench.push(&push, None, split(exact, 70_000)).await.unwrap();
+    bench.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn one_buffer_is_enough_to_go_on() {
+    let bench = Bench::with_budget(None, PART);
+    let data = data(9 * PART + 5);
+    let push = push_of(&data);
+    let (one, two) = tokio::join!(
+        bench.push(&push, None, split(&data, 60_000)),
+        bench.push(&push, Some(data.len() as u64), split(&data, 60_000)),
+    );
+    assert_eq!((one.unwrap(), two.unwrap()), (9 * PART + 5, 9 * PART + 5));
+    bench.assert_nothing_left().await;
+    assert_eq!(bench.stored(&push), Some(data));
+}
+
+#[tokio::test]
+async fn a_link_needs_the_whole_body_and_the_data() {
+    let bench = Bench::new(None);
+    let data = data(3 * PART);
+    let push = push_of(&data);
+    let plan = bench.uploader.plan(None).unwrap();
+    let prove = |body| bench.uploader.prove_and_link(&push, plan, body);
+
+    let wrong = prove(split(&data[1..], 50_000)).await;
+    assert!(matches!(wrong, Err(UploadError::DigestMismatch { .. })));
+    assert!(bench.store.state.lock().unwrap().links.is_empty());
+
+    let vanished = prove(split(&data, 50_000)).await;
+    assert!(matches!(vanished, Err(UploadError::DataVanished)));
+
+    let hex = push.digest.hex().to_owned();
+    bench
+        .store
+        .state
+        .lock()
+        .unwrap()
+        .objects
+        .insert(hex, data.clone());
+    assert_eq!(prove(split(&data, 50_000)).await.unwrap(), 3 * PART);
+    assert_eq!(bench.store.state.lock().unwrap().opened, 0);
+    bench.assert_nothing_left().await;
+}
