@@ -1,0 +1,14 @@
+//! The HTTP side: every request is either a blob push, handled here, or forwarded.
+
+mod body;
+mod door;
+mod forward;
+mod push;
+mod reply;
+mod respond;
+mod service;
+
+pub use door::Door;
+pub use forward::{Forwarding, SetupError as ForwardingError};
+pub use push::Pushes;
+pub use service::{Gate, Timing};

@@ -1,0 +1,360 @@
+use super::body::SessionBody;
+use super::forward::Forwarding;
+use super::reply::Reply;
+use super::respond::{BodyLeft, respond};
+use crate::metrics::{Metrics, PushOutcome};
+use crate::registry::{BlobPush, ErrorCode};
+use crate::store::{BlobStore, StoreError};
+use crate::upload::{BodyError, Pace, PacedBody, PartPlan, UploadError, Uploader};
+use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
+use http::{StatusCode, Version, header};
+use pingora::proxy::Session;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Handles blob pushes, step by step as `docs/SEMANTICS.md` has them.
+pub struct Pushes {
+    pub store: Arc<dyn BlobStore>,
+    pub uploader: Uploader,
+    pub upstream: Upstream,
+    pub forwarding: Arc<Forwarding>,
+    pub metrics: Arc<Metrics>,
+    pub pace: Pace,
+    /// How long upstream and bucket may take to say what is there.
+    pub question_timeout: Duration,
+    /// Cancelled when uploads in flight must end.
+    pub stop: CancellationToken,
+}
+
+/// What is known of the blob before its first byte.
+enum Standing {
+    /// In this repository, data and link.
+    InRepository,
+    /// In the bucket, not in this repository.
+    InBucket,
+    New,
+    Refused(Reply),
+}
+
+/// How a push ended, and what of its body is still to come.
+struct Ending {
+    outcome: PushOutcome,
+    /// `None` where nobody is left to hear an answer.
+    reply: Option<Reply>,
+    left: BodyLeft,
+}
+
+impl Pushes {
+    /// Takes the push to its answer.
+    pub async fn handle(&self, session: &mut Session, push: &BlobPush) -> pingora::Result<()> {
+        let began = Instant::now();
+        let ending = self.run(session, push).await;
+        let answered = match ending.reply {
+            Some(reply) => respond(session, reply, ending.left).await,
+            None => {
+                session.set_keepalive(None);
+                Ok(())
+            }
+        };
+        self.metrics.push(ending.outcome, began.elapsed());
+        log::info!(
+            "push of {} to {}: {} after {:.3?}, {} bytes received",
+            push.digest,
+            push.name,
+            ending.outcome.as_str(),
+            began.elapsed(),
+            session.body_bytes_read(),
+        );
+        answered
+    }
+
+    /// Answers a push that names no possible repository or blob.
+    pub async fn refuse(&self, session: &mut Session, reply: Reply) -> pingora::Result<()> {
+        self.metrics.push(PushOutcome::BadRequest, Duration::ZERO);
+        let left = unread(session, Continue::of(session));
+        respond(session, reply, left).await
+    }
+
+    async fn run(&self, session: &mut Session, push: &BlobPush) -> Ending {
+        let mut expects = Continue::of(session);
+        let plan = match self.plan(session) {
+            Ok(plan) => plan,
+            Err(error) => {
+                return Ending {
+                    outcome: PushOutcome::of_failure(&error),
+                    reply: Reply::failed(&error),
+                    left: unread(session, expects),
+                };
+            }
+        };
+        let standing = tokio::select! {
+            standing = self.standing(session, push, &plan) => standing,
+            () = self.stop.cancelled() => Err(Doubt::Stopping),
+        };
+        let (outcome, result) = match standing {
+            Err(doubt) => {
+                if let Doubt::Store(error) = &doubt {
+                    log::error!("push of {} to {} refused: {error}", push.digest, push.name);
+                }
+                return Ending {
+                    outcome: PushOutcome::Unauthorisable,
+                    reply: Some(doubt.reply()),
+                    left: unread(session, expects),
+                };
+            }
+            Ok(Standing::Refused(reply)) => {
+                return Ending {
+                    outcome: PushOutcome::Refused,
+                    reply: Some(reply),
+                    left: unread(session, expects),
+                };
+            }
+            Ok(Standing::InRepository) if expects == Continue::Awaited => {
+                return Ending {
+                    outcome: PushOutcome::Existing,
+                    reply: Some(Reply::created(push)),
+                    left: BodyLeft::Withheld,
+                };
+            }
+            Ok(Standing::InRepository) => {
+                (PushOutcome::Existing, self.discard(session, plan).await)
+            }
+            Ok(Standing::InBucket) => (
+                PushOutcome::Linked,
+                self.prove(session, &mut expects, push, plan).await,
+            ),
+            Ok(Standing::New) => (
+                PushOutcome::Stored,
+                self.store(session, &mut expects, push, plan).await,
+            ),
+        };
+        match result {
+            Ok(_size) => Ending {
+                outcome,
+                reply: Some(Reply::created(push)),
+                left: BodyLeft::Nothing,
+            },
+            Err(error) => {
+                log_failure(push, &error);
+                Ending {
+                    outcome: PushOutcome::of_failure(&error),
+                    reply: Reply::failed(&error),
+                    left: match &error {
+                        UploadError::Body(_) => BodyLeft::Broken,
+                        _ => unread(session, expects),
+                    },
+                }
+            }
+        }
+    }
+
+    /// What the header alone can be judged by.
+    fn plan(&self, session: &Session) -> Result<PartPlan, UploadError> {
+        let headers = &session.req_header().headers;
+        if headers.contains_key(header::CONTENT_RANGE) {
+            return Err(UploadError::Request(
+                "a blob is pushed whole, so Content-Range has no meaning here",
+            ));
+        }
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .map(|length| length.to_str().ok().and_then(|text| text.parse().ok()))
+            .map(|length| {
+                length.ok_or(UploadError::Request("Content-Length is no number of bytes"))
+            })
+            .transpose()?;
+        self.uploader.plan(length)
+    }
+
+    /// Asks upstream and bucket, at the same time, what is to be done with this push.
+    async fn standing(
+        &self,
+        session: &Session,
+        push: &BlobPush,
+        plan: &PartPlan,
+    ) -> Result<Standing, Doubt> {
+        let headers = self.forwarding.marked_headers(session);
+        let in_bucket = async {
+            tokio::time::timeout(self.question_timeout, self.store.blob_size(&push.digest))
+                .await
+                .map_err(|_| Doubt::StoreTimeout(self.question_timeout))?
+                .map_err(Doubt::Store)
+        };
+        let (permission, in_repository, in_bucket) = tokio::join!(
+            self.upstream.may_push(&push.name, &headers),
+            self.upstream.has_blob(&push.name, &push.digest, &headers),
+            in_bucket,
+        );
+        self.metrics.probe(&permission);
+        match permission? {
+            Permission::Granted => {}
+            Permission::Refused(refusal) => return Ok(Standing::Refused(Reply::refused(refusal))),
+        }
+        let in_repository = match in_repository? {
+            Presence::Present => true,
+            Presence::Absent => false,
+            Presence::Refused(refusal) => return Ok(Standing::Refused(Reply::refused(refusal))),
+        };
+        // Data of another length than the body announces is not taken for the blob: if the body
+        // proves right the data was broken, and is replaced.
+        let usable =
+            in_bucket?.is_some_and(|size| plan.length.is_none_or(|announced| announced == size));
+        Ok(match (usable, in_repository) {
+            (true, true) => Standing::InRepository,
+            (true, false) => Standing::InBucket,
+            // The registry may remember a blob whose data a garbage collection took
+            // (distribution#4269).
+            (false, _) => Standing::New,
+        })
+    }
+
+    async fn store(
+        &self,
+        session: &mut Session,
+        expects: &mut Continue,
+        push: &BlobPush,
+        plan: PartPlan,
+    ) -> Result<u64, UploadError> {
+        let upload = async {
+            let admitted = self.uploader.admit(&plan).await?;
+            expects.send(session).await?;
+            let body = PacedBody::new(SessionBody::new(session), self.pace);
+            self.uploader.store(push, plan, admitted, body).await
+        };
+        self.unless_stopped(upload).await
+    }
+
+    async fn prove(
+        &self,
+        session: &mut Session,
+        expects: &mut Continue,
+        push: &BlobPush,
+        plan: PartPlan,
+    ) -> Result<u64, UploadError> {
+        let proof = async {
+            expects.send(session).await?;
+            let body = PacedBody::new(SessionBody::new(session), self.pace);
+            self.uploader.prove_and_link(push, plan, body).await
+        };
+        self.unless_stopped(proof).await
+    }
+
+    async fn discard(&self, session: &mut Session, plan: PartPlan) -> Result<u64, UploadError> {
+        let body = PacedBody::new(SessionBody::new(session), self.pace);
+        self.unless_stopped(self.uploader.discard(plan, body)).await
+    }
+
+    /// A push that is stopped here is dropped, and with that aborted.
+    async fn unless_stopped(
+        &self,
+        push: impl Future<Output = Result<u64, UploadError>>,
+    ) -> Result<u64, UploadError> {
+        tokio::select! {
+            result = push => result,
+            () = self.stop.cancelled() => Err(UploadError::ShuttingDown),
+        }
+    }
+}
+
+/// Why it is not known what to do with a push.
+#[derive(Debug)]
+enum Doubt {
+    Upstream(UpstreamError),
+    Store(StoreError),
+    StoreTimeout(Duration),
+    Stopping,
+}
+
+impl From<UpstreamError> for Doubt {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl Doubt {
+    fn reply(&self) -> Reply {
+        let message = match self {
+            Self::Upstream(error) => return Reply::unauthorisable(error),
+            Self::Store(error) => format!("the blob store failed: {}", error.class.as_str()),
+            Self::StoreTimeout(limit) => format!("the blob store gave no answer within {limit:?}"),
+            Self::Stopping => UploadError::ShuttingDown.to_string(),
+        };
+        Reply::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::Unavailable,
+            message,
+            Value::Null,
+        )
+    }
+}
+
+/// Where a request stands with `Expect: 100-continue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Continue {
+    /// Not asked for, or answered.
+    Settled,
+    Awaited,
+}
+
+impl Continue {
+    /// HTTP/2 has no use for it here: its flow control already holds the body back.
+    fn of(session: &Session) -> Self {
+        let request = session.req_header();
+        let expected = request
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if expected && request.version == Version::HTTP_11 && !session.is_http2() {
+            Self::Awaited
+        } else {
+            Self::Settled
+        }
+    }
+
+    /// Tells a waiting client to send its body.
+    async fn send(&mut self, session: &mut Session) -> Result<(), BodyError> {
+        if *self == Self::Settled {
+            return Ok(());
+        }
+        *self = Self::Settled;
+        // pingora takes any header it writes before the body's end for an early answer, after which
+        // the connection could not be kept. This one is none.
+        session.set_close_on_response_before_downstream_finish(false);
+        let written = session.write_continue_response().await;
+        session.set_close_on_response_before_downstream_finish(true);
+        written.map_err(|_| BodyError::ClientGone)
+    }
+}
+
+fn unread(session: &mut Session, expects: Continue) -> BodyLeft {
+    if session.as_mut().is_body_done() {
+        BodyLeft::Nothing
+    } else if expects == Continue::Awaited {
+        BodyLeft::Withheld
+    } else {
+        BodyLeft::Rest
+    }
+}
+
+fn log_failure(push: &BlobPush, error: &UploadError) {
+    let level = match error {
+        UploadError::Store(_) | UploadError::Internal(_) | UploadError::DataVanished => {
+            log::Level::Error
+        }
+        UploadError::AdmissionTimeout(_) | UploadError::ShuttingDown => log::Level::Warn,
+        UploadError::Request(_)
+        | UploadError::TooLong { .. }
+        | UploadError::LengthMismatch { .. }
+        | UploadError::DigestMismatch { .. }
+        | UploadError::Body(_) => log::Level::Info,
+    };
+    log::log!(
+        level,
+        "push of {} to {} failed: {error}",
+        push.digest,
+        push.name
+    );
+}

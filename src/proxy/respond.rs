@@ -1,0 +1,81 @@
+use super::body::SessionBody;
+use super::reply::Reply;
+use crate::upload::BodySource;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How far the request's body has been read when the answer goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLeft {
+    /// To its end.
+    Nothing,
+    /// The client waits for `100 Continue` and was not told to send it.
+    Withheld,
+    /// Some of it, or nothing, and the client may be sending the rest.
+    Rest,
+    /// The connection cannot be read any more.
+    Broken,
+}
+
+/// How long the rest of a body that is not wanted is read, in all and without a byte.
+///
+/// Without reading it the connection would be reset, and a client that sends its whole body before
+/// it looks for an answer would never see the status.
+const DRAIN: Duration = Duration::from_secs(600);
+const DRAIN_IDLE: Duration = Duration::from_secs(10);
+
+/// The same for a client that waits for `100 Continue`: it sends nothing, or it just began to.
+const WITHHELD_IDLE: Duration = Duration::from_secs(2);
+
+/// Sends an answer so that the client sees it, whatever of its body is still on the way.
+///
+/// Over HTTP/1.1 the answer goes first and the rest of the body is read after it, so that a client
+/// that watches can stop early. Over HTTP/2 it is read before, as curl 7.88 hangs on an answer that
+/// comes before the end of its body.
+pub async fn respond(session: &mut Session, reply: Reply, left: BodyLeft) -> pingora::Result<()> {
+    if left == BodyLeft::Rest && session.is_http2() {
+        drain(session, DRAIN_IDLE).await;
+    }
+    if left != BodyLeft::Nothing {
+        // The next request could not be told from the rest of this one.
+        session.set_keepalive(None);
+    }
+    send(session, reply).await?;
+    if session.is_http2() {
+        return Ok(());
+    }
+    match left {
+        BodyLeft::Nothing | BodyLeft::Broken => {}
+        BodyLeft::Withheld => drain(session, WITHHELD_IDLE).await,
+        BodyLeft::Rest => drain(session, DRAIN_IDLE).await,
+    }
+    Ok(())
+}
+
+async fn send(session: &mut Session, reply: Reply) -> pingora::Result<()> {
+    let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 3))?;
+    for (name, value) in &reply.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    head.insert_header(http::header::CONTENT_LENGTH, reply.body.len())?;
+    session
+        .write_response_header(Box::new(head), reply.body.is_empty())
+        .await?;
+    session.write_response_body(Some(reply.body), true).await?;
+    // Buffered until now, and the drain that may follow is long.
+    session.as_mut().finish_body().await
+}
+
+async fn drain(session: &mut Session, idle: Duration) {
+    let deadline = Instant::now() + DRAIN;
+    let mut body = SessionBody::new(session);
+    loop {
+        let until = deadline.min(Instant::now() + idle);
+        match tokio::time::timeout_at(until, body.next_chunk()).await {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None) | Err(_)) | Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+use super::door::header_read;
+use super::forward::Forwarding;
+use super::push::Pushes;
+use super::reply::Reply;
+use super::respond::{BodyLeft, respond};
+use crate::metrics::Metrics;
+use crate::registry::{ErrorCode, Route, route};
+use async_trait::async_trait;
+use http::{StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use serde_json::Value;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// Bounds on a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    pub keepalive: Duration,
+    /// No byte to or from the client of a forwarded request for this long ends it.
+    pub idle: Duration,
+}
+
+/// The door: sends each request where it belongs.
+pub struct Gate {
+    pub pushes: Pushes,
+    pub forwarding: Arc<Forwarding>,
+    pub metrics: Arc<Metrics>,
+    pub timing: Timing,
+    /// Counts the requests under way, each for as long as its context lives.
+    pub requests: TaskTracker,
+}
+
+/// A request under way.
+pub struct Request {
+    _counted: TaskTrackerToken,
+}
+
+/// Marks a connection that has had a request.
+struct Used;
+
+#[async_trait]
+impl ProxyHttp for Gate {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        header_read();
+        Request {
+            _counted: self.requests.token(),
+        }
+    }
+
+    fn persist_connection_context(
+        &self,
+        _: &Session,
+        _: &Request,
+    ) -> Option<Box<dyn Any + Send + Sync>> {
+        Some(Box::new(Used))
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> Result<()> {
+        // pingora keeps a connection without limit after its first request unless told each time.
+        session.set_keepalive(Some(self.timing.keepalive.as_secs().max(1)));
+        session.set_read_timeout(Some(self.timing.idle));
+        session.set_write_timeout(Some(self.timing.idle));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, _: &mut Request) -> Result<bool> {
+        let request = session.req_header();
+        let route = route(&request.method, request.uri.path());
+        let answered = if let Some(reply) = unknown_coding(request) {
+            self.pushes.refuse(session, reply).await
+        } else {
+            match route {
+                Ok(Route::Forward) => return Ok(false),
+                Ok(Route::BlobPush(push)) => self.pushes.handle(session, &push).await,
+                Err(error) => self.pushes.refuse(session, Reply::bad_route(&error)).await,
+            }
+        };
+        if let Err(error) = answered {
+            // The client left before its answer; there is nobody to tell.
+            log::debug!("an answer could not be written: {error}");
+            session.set_keepalive(None);
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> Result<Box<HttpPeer>> {
+        Ok(Box::new(self.forwarding.peer().await?))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        _: &mut Request,
+    ) -> Result<()> {
+        self.forwarding.mark(session, request)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        _: &mut Request,
+    ) -> Result<()> {
+        self.metrics.forwarded(response.status);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        _: &mut Request,
+    ) -> FailToProxy {
+        let Some(status) = failure_status(error) else {
+            return FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            };
+        };
+        if session.response_written().is_none() {
+            self.metrics.forwarded(status);
+            let left = if *error.esource() == ErrorSource::Downstream {
+                BodyLeft::Broken
+            } else if session.as_mut().is_body_done() {
+                BodyLeft::Nothing
+            } else {
+                BodyLeft::Rest
+            };
+            if let Err(error) = respond(session, failure_reply(status, error), left).await {
+                log::debug!("an error answer could not be written: {error}");
+            }
+        }
+        FailToProxy {
+            error_code: status.as_u16(),
+            can_reuse_downstream: false,
+        }
+    }
+}
+
+/// pingora would take any last coding but `chunked` for a body without framing of its own, and
+/// would pass on a coding it did not undo.
+fn unknown_coding(request: &RequestHeader) -> Option<Reply> {
+    let codings = request.headers.get_all(header::TRANSFER_ENCODING);
+    let known = codings
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    (!known || codings.iter().count() > 1)
+        .then(|| Reply::bad_request("the only Transfer-Encoding taken here is chunked"))
+}
+
+/// `None` where the client is gone.
+fn failure_status(error: &Error) -> Option<StatusCode> {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::HTTPStatus(code)) => StatusCode::from_u16(*code).ok(),
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+        ) => Some(StatusCode::GATEWAY_TIMEOUT),
+        (ErrorSource::Upstream, _) => Some(StatusCode::BAD_GATEWAY),
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(StatusCode::REQUEST_TIMEOUT),
+        (
+            ErrorSource::Downstream,
+            ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ReadError
+            | ErrorType::ConnectionClosed,
+        ) => None,
+        (ErrorSource::Downstream, _) => Some(StatusCode::BAD_REQUEST),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+fn failure_reply(status: StatusCode, error: &Error) -> Reply {
+    let (code, message) = match status {
+        StatusCode::GATEWAY_TIMEOUT => (
+            ErrorCode::Unavailable,
+            format!(
+                "the registry gave no answer in time ({})",
+                error.etype().as_str()
+            ),
+        ),
+        StatusCode::BAD_GATEWAY => (
+            ErrorCode::Unavailable,
+            format!(
+                "the registry could not be reached or broke off ({})",
+                error.etype().as_str()
+            ),
+        ),
+        StatusCode::INTERNAL_SERVER_ERROR => (
+            ErrorCode::Unknown,
+            "blobgate failed to forward the request".to_owned(),
+        ),
+        _ => (
+            ErrorCode::Unsupported,
+            format!(
+                "the request cannot be understood ({})",
+                error.etype().as_str()
+            ),
+        ),
+    };
+    Reply::error(status, code, message, Value::Null)
+}
