@@ -1,7 +1,15 @@
 //! A reverse proxy that streams blob pushes, verified, into the bucket of an OCI registry.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod config;
+pub mod metrics;
 pub mod net;
+pub mod proxy;
 pub mod registry;
+mod server;
 pub mod store;
+pub mod upload;
+pub mod upstream;
+
+pub use server::{RunError, run};
