@@ -12,4 +12,4 @@ pub mod store;
 pub mod upload;
 pub mod upstream;
 
-pub use server::{RunError, run};
+pub use server::{RunError, Start, run};

@@ -18,6 +18,8 @@ pub struct Config {
     pub threads: usize,
     /// How long uploads in flight may go on after SIGTERM.
     pub grace_period: Duration,
+    /// Unix socket at which a successor takes over the listeners.
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone)]

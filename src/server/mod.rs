@@ -1,5 +1,8 @@
 //! The wiring, in the order data flows, and the process's life from bind to exit.
 
+mod signals;
+mod sockets;
+
 use crate::admin::Admin;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -9,27 +12,19 @@ use crate::store::BlobStore;
 use crate::store::s3::{self, S3Store};
 use crate::upload::{Aborter, Admission, Limits, Pace, Uploader};
 use crate::upstream::Upstream;
-use pingora::apps::ServerApp;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
+use signals::{Signal, Signals};
+use sockets::Sockets;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpSocket;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
 
 /// How long requests may take to notice that they must end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -43,6 +38,14 @@ pub enum RunError {
         address: SocketAddr,
         source: io::Error,
     },
+    #[error(
+        "no listeners were handed over at {path} ({reason}); is the running process's \
+         upgrade_socket the same, and was it sent SIGQUIT?",
+        path = .path.display()
+    )]
+    TakeOver { path: PathBuf, reason: String },
+    #[error("--upgrade needs upgrade_socket in the configuration: the path at which to meet")]
+    NoUpgradeSocket,
     #[error("cannot use the certificate and key of listen.tls: {0}")]
     Tls(String),
     #[error("cannot set up the connection to the bucket: {0}")]
@@ -57,32 +60,50 @@ pub enum RunError {
     Runtime(io::Error),
 }
 
+/// Where the listening sockets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Fresh,
+    /// From the running process, which is sent SIGQUIT.
+    Upgrade,
+}
+
 /// Runs blobgate until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start; once it serves, nothing but a signal ends it.
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, start: Start) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads)
         .thread_name("blobgate")
         .enable_all()
         .build()
         .map_err(RunError::Runtime)?;
-    let outcome = runtime.block_on(serve(config));
+    let outcome = runtime.block_on(serve(config, start));
     // What still runs has been given its time.
     runtime.shutdown_background();
     outcome
 }
 
-async fn serve(config: Config) -> Result<(), RunError> {
+async fn serve(config: Config, start: Start) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Runtime)?;
+    let sockets = match (start, &config.upgrade_socket) {
+        (Start::Fresh, _) => Sockets::new(),
+        (Start::Upgrade, Some(path)) => Sockets::take_over(path.clone()).await?,
+        (Start::Upgrade, None) => return Err(RunError::NoUpgradeSocket),
+    };
     // Ports first: one that is taken should be said before anything else is tried.
-    let front = Socket::bind("listen.address", config.listen.address)?;
+    let front = sockets.claim("listen.address", config.listen.address)?;
     let back = config
         .admin
         .address
-        .map(|address| Socket::bind("admin.address", address))
+        .map(|address| sockets.claim("admin.address", address))
         .transpose()?;
-    let mut signals = Signals::new().map_err(RunError::Runtime)?;
+    let claimed: Vec<SocketAddr> = std::iter::once(&front)
+        .chain(&back)
+        .map(|socket| socket.address)
+        .collect();
+    sockets.close_unclaimed(&claimed);
 
     let metrics = Arc::new(Metrics::new(prometheus::default_registry())?);
     let store: Arc<dyn BlobStore> =
@@ -167,9 +188,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
     });
     let check = tokio::spawn(check_bucket(Arc::clone(&store)));
 
-    let grace = match signals.next().await {
-        Signal::Terminate => config.grace_period,
-        Signal::Interrupt => Duration::ZERO,
+    let grace = loop {
+        match signals.next().await {
+            Signal::Terminate => break config.grace_period,
+            Signal::Interrupt => break Duration::ZERO,
+            Signal::HandOver => match hand_over(&sockets, config.upgrade_socket.as_deref()).await {
+                Ok(()) => break config.grace_period,
+                Err(reason) => {
+                    log::error!("the listeners were not handed over, so serving goes on: {reason}");
+                }
+            },
+        }
     };
     draining.cancel();
     // Closes the listeners and the idle connections.
@@ -201,65 +230,18 @@ async fn serve(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
+async fn hand_over(sockets: &Sockets, path: Option<&Path>) -> Result<(), String> {
+    let path = path.ok_or("upgrade_socket is not configured")?;
+    sockets.hand_over(path).await?;
+    log::info!("the listeners were handed over at {}", path.display());
+    Ok(())
+}
+
 /// Says at start-up what the first push would otherwise find out.
 async fn check_bucket(store: Arc<dyn BlobStore>) {
     match store.check().await {
         Ok(()) => log::info!("the bucket answers"),
         Err(error) => log::error!("the bucket cannot be used, so pushes will fail: {error}"),
-    }
-}
-
-/// A bound socket, so that its address is known and a taken port is an error before anything runs.
-struct Socket {
-    address: SocketAddr,
-    fds: ListenFds,
-}
-
-impl Socket {
-    fn bind(key: &'static str, address: SocketAddr) -> Result<Self, RunError> {
-        let bind = || {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4(),
-                SocketAddr::V6(_) => TcpSocket::new_v6(),
-            }?;
-            // A restart must not wait for the last process's connections to be forgotten.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(BACKLOG)?.into_std()
-        };
-        let failed = |source| RunError::Listen {
-            key,
-            address,
-            source,
-        };
-        let listener = bind().map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let mut fds = Fds::new();
-        fds.add(address.to_string(), listener.into_raw_fd());
-        Ok(Self {
-            address,
-            fds: Arc::new(parking_lot::Mutex::new(fds)),
-        })
-    }
-
-    /// Accepts connections until the watch says to stop.
-    fn serve<A>(
-        self,
-        name: &str,
-        app: A,
-        tls: Option<TlsSettings>,
-        shutdown: watch::Receiver<bool>,
-    ) -> JoinHandle<()>
-    where
-        A: ServerApp + Send + Sync + 'static,
-    {
-        let mut service = Service::new(name.to_owned(), app);
-        let address = self.address.to_string();
-        match tls {
-            Some(tls) => service.add_tls_with_settings(&address, None, tls),
-            None => service.add_tcp(&address),
-        }
-        tokio::spawn(async move { service.start_service(Some(self.fds), shutdown, 1).await })
     }
 }
 
@@ -274,30 +256,4 @@ fn tls_settings(tls: &crate::config::Tls) -> Result<TlsSettings, RunError> {
         .map_err(|error| failed(error.to_string()))?;
     settings.enable_h2();
     Ok(settings)
-}
-
-enum Signal {
-    Terminate,
-    Interrupt,
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.interrupt.recv() => Signal::Interrupt,
-        }
-    }
 }
