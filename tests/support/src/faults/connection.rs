@@ -10,7 +10,7 @@ use hyper::server::conn::http1::Builder as Server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use super::Shared;
 use super::answer::{self, AnyBody, Broken};
@@ -94,6 +94,8 @@ impl Connection {
             status: None,
             finished: false,
         };
+        // Subscribed before the arrival is told, so that a release after it always counts.
+        let releases = self.shared.rules.releases();
         let (number, received) = self.shared.journal.arrive(record);
         let shared = Arc::clone(&self.shared);
         let end = End(Box::new(move || shared.journal.finish(number)));
@@ -104,7 +106,7 @@ impl Connection {
         }
         let response = match fault {
             None => self.forward(request).await,
-            Some(fault) => self.misbehave(fault, request).await,
+            Some(fault) => self.misbehave(fault, request, releases).await,
         }?;
         self.shared
             .journal
@@ -117,7 +119,12 @@ impl Connection {
         }))
     }
 
-    async fn misbehave(&self, fault: Fault, mut request: Request<Metered<Incoming>>) -> Answer {
+    async fn misbehave(
+        &self,
+        fault: Fault,
+        mut request: Request<Metered<Incoming>>,
+        releases: watch::Receiver<u64>,
+    ) -> Answer {
         match fault {
             Fault::Status { status, code } => {
                 read_all(request).await?;
@@ -159,11 +166,11 @@ impl Connection {
             }
             Fault::Hang { effect } => {
                 self.effect_if(effect, request).await?;
-                self.shared.rules.released().await;
+                released(releases).await;
                 Err(Broken::new("released"))
             }
             Fault::HangBody => {
-                self.shared.rules.released().await;
+                released(releases).await;
                 Err(Broken::new("released"))
             }
             Fault::Delay(duration) => {
@@ -252,6 +259,11 @@ impl Connection {
         TcpStream::from_std(socket)?.set_zero_linger()?;
         Err(Broken::new("reset on purpose"))
     }
+}
+
+async fn released(mut releases: watch::Receiver<u64>) {
+    // The sender lives as long as the proxy, which drops this future when it stops.
+    let _ = releases.changed().await;
 }
 
 async fn read_all(mut request: Request<Metered<Incoming>>) -> Result<(), Broken> {

@@ -114,7 +114,8 @@ impl FaultProxy {
         self.shared.rules.clear();
     }
 
-    /// Lets go of every call that a `Hang` or `HangBody` holds, by closing its connection.
+    /// Lets go of every call so far that a `Hang` or `HangBody` holds, or is about to hold, by
+    /// closing its connection.
     pub fn release(&self) {
         self.shared.rules.release();
     }

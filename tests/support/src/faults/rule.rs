@@ -204,10 +204,9 @@ impl Rules {
         self.releases.send_modify(|releases| *releases += 1);
     }
 
-    pub(super) async fn released(&self) {
-        let mut releases = self.releases.subscribe();
-        // The sender lives as long as the proxy, which drops this future when it stops.
-        let _ = releases.changed().await;
+    /// Changes with every release from now on.
+    pub(super) fn releases(&self) -> watch::Receiver<u64> {
+        self.releases.subscribe()
     }
 
     /// Counts the call and picks its fault.

@@ -302,3 +302,138 @@ impl SavedBucket {
         bucket
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use bytes::Bytes;
+    use futures::stream;
+
+    const KEY: &str = "k";
+
+    struct Scene {
+        store: Store,
+        dir: tempfile::TempDir,
+        upload_id: String,
+    }
+
+    /// A store with an open upload whose parts have these sizes.
+    fn scene(sizes: &[u64], uniform_parts: bool) -> Scene {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().to_owned(), uniform_parts).unwrap();
+        let initiated = SystemTime::now();
+        let mut upload = Upload {
+            key: KEY.to_owned(),
+            initiated,
+            attributes: Attributes::default(),
+            parts: BTreeMap::new(),
+        };
+        for (number, size) in (1..).zip(sizes) {
+            let content = stream::iter([io::Result::Ok(Bytes::from(vec![
+                number as u8;
+                *size as usize
+            ]))]);
+            let written = futures::executor::block_on(store.files.write(content, false));
+            let part = Part {
+                e_tag: format!("e{number}"),
+                modified: initiated,
+                body: written.unwrap().0,
+            };
+            upload.parts.insert(number, part);
+        }
+        let upload_id = new_upload_id(initiated);
+        let mut bucket = Bucket::default();
+        bucket.uploads.insert(upload_id.clone(), upload);
+        store.buckets().insert("b".to_owned(), bucket);
+        Scene {
+            store,
+            dir,
+            upload_id,
+        }
+    }
+
+    impl Scene {
+        fn complete(&self, parts: &[(i32, &str)]) -> Result<String, String> {
+            let wanted: Vec<_> = parts.iter().map(|(n, e)| (*n, e.to_string())).collect();
+            let completed = self.store.complete("b", KEY, &self.upload_id, &wanted);
+            completed.map_err(|error| error.code().as_str().to_owned())
+        }
+    }
+
+    #[test]
+    fn complete_is_as_strict_as_s3() {
+        let scene_of = |sizes: &[u64]| scene(sizes, false);
+        let two = scene_of(&[MIN_PART_SIZE, 1]);
+        for (parts, code) in [
+            (&[][..], "MalformedXML"),
+            (&[(2, "e2"), (1, "e1")], "InvalidPartOrder"),
+            (&[(1, "e1"), (1, "e1")], "InvalidPartOrder"),
+            (&[(1, "e2")], "InvalidPart"),
+            (&[(1, "e1"), (3, "e3")], "InvalidPart"),
+        ] {
+            assert_eq!(two.complete(parts), Err(code.to_owned()), "{parts:?}");
+        }
+        two.complete(&[(1, "e1"), (2, "e2")]).unwrap();
+        let body = two.store.object("b", KEY).unwrap().body;
+        assert_eq!(body.len(), MIN_PART_SIZE + 1);
+        assert_eq!(
+            body.slice(MIN_PART_SIZE - 1..body.len()).read().unwrap(),
+            [1, 2]
+        );
+        assert_eq!(two.complete(&[(1, "e1")]), Err("NoSuchUpload".to_owned()));
+
+        let small = scene_of(&[MIN_PART_SIZE - 1, 1]);
+        assert_eq!(
+            small.complete(&[(1, "e1"), (2, "e2")]),
+            Err("EntityTooSmall".to_owned())
+        );
+
+        let error = two.store.object("c", KEY).unwrap_err();
+        assert_eq!(error.code().as_str(), "NoSuchBucket");
+    }
+
+    #[test]
+    fn r2_wants_parts_of_one_length() {
+        let sizes = [MIN_PART_SIZE, MIN_PART_SIZE + 1, 1];
+        let parts = [(1, "e1"), (2, "e2"), (3, "e3")];
+        assert!(scene(&sizes, false).complete(&parts).is_ok());
+        assert_eq!(
+            scene(&sizes, true).complete(&parts),
+            Err("InvalidPart".to_owned())
+        );
+    }
+
+    #[test]
+    fn files_live_as_long_as_something_refers_to_them() {
+        let scene = scene(&[MIN_PART_SIZE, 1, 1], false);
+        let files = || {
+            fs::read_dir(scene.dir.path().join("bodies"))
+                .unwrap()
+                .count()
+        };
+        assert_eq!(files(), 3);
+        scene.complete(&[(1, "e1"), (2, "e2")]).unwrap();
+        assert_eq!(files(), 2);
+        scene.store.buckets().get_mut("b").unwrap().objects.clear();
+        assert_eq!(files(), 0);
+    }
+
+    #[test]
+    fn the_next_start_finds_objects_and_open_uploads() {
+        let before = scene(&[3], false);
+        before.store.save().unwrap();
+        let Scene {
+            store,
+            dir,
+            upload_id,
+        } = before;
+        drop(store);
+        fs::write(dir.path().join("bodies/left-behind"), "x").unwrap();
+
+        let store = Store::open(dir.path().to_owned(), false).unwrap();
+        let upload = store.with("b", |bucket| bucket.upload(KEY, &upload_id).cloned());
+        assert_eq!(upload.unwrap().parts[&1].body.read().unwrap(), [1, 1, 1]);
+        assert_eq!(fs::read_dir(dir.path().join("bodies")).unwrap().count(), 1);
+    }
+}

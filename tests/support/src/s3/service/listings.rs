@@ -189,3 +189,72 @@ fn storage_class(attributes: &Attributes) -> StorageClass {
         None => StorageClass::from_static(StorageClass::STANDARD),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::BTreeMap;
+
+    use crate::s3::store::Upload;
+
+    #[test]
+    fn open_uploads_are_listed_page_by_page_though_they_are_aborted_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = Service {
+            store: Arc::new(Store::open(dir.path().to_owned(), false).unwrap()),
+            calls: Arc::default(),
+        };
+        let mut bucket = StoredBucket::default();
+        for (id, key) in [
+            ("1", "p/b"),
+            ("2", "p/a"),
+            ("3", "p/a"),
+            ("4", "p/a"),
+            ("5", "q"),
+        ] {
+            let upload = Upload {
+                key: key.to_owned(),
+                initiated: SystemTime::UNIX_EPOCH,
+                attributes: Attributes::default(),
+                parts: BTreeMap::new(),
+            };
+            bucket.uploads.insert(id.to_owned(), upload);
+        }
+        service.store.buckets().insert("b".to_owned(), bucket);
+
+        let mut found = Vec::new();
+        let (mut key_marker, mut upload_id_marker) = (None, None);
+        loop {
+            let input = ListMultipartUploadsInput {
+                bucket: "b".to_owned(),
+                prefix: Some("p/".to_owned()),
+                max_uploads: Some(2),
+                key_marker,
+                upload_id_marker,
+                ..ListMultipartUploadsInput::default()
+            };
+            let page = service.uploads(input).unwrap();
+            for upload in page.uploads.unwrap() {
+                let id = upload.upload_id.unwrap();
+                service
+                    .store
+                    .buckets()
+                    .get_mut("b")
+                    .unwrap()
+                    .uploads
+                    .remove(&id);
+                found.push((upload.key.unwrap(), id));
+            }
+            if page.is_truncated != Some(true) {
+                break;
+            }
+            (key_marker, upload_id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+        }
+        let expected = [("p/a", "2"), ("p/a", "3"), ("p/a", "4"), ("p/b", "1")];
+        assert_eq!(
+            found,
+            expected.map(|(key, id)| (key.to_owned(), id.to_owned()))
+        );
+    }
+}
