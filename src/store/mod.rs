@@ -2,12 +2,17 @@
 
 mod error;
 mod layout;
+mod observer;
 mod part;
+pub mod retry;
 pub mod s3;
+mod uploads;
 
 pub use error::{FaultClass, StoreError, StoreOperation};
 pub use layout::Layout;
+pub use observer::StoreObserver;
 pub use part::Part;
+pub use uploads::{OpenUpload, UploadLister, UploadMarker, UploadPage};
 
 use crate::registry::{Digest, RepositoryName};
 use async_trait::async_trait;
@@ -73,4 +78,10 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Checks that the bucket is there and may be used, for the start-up and health checks.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// True for some seconds after the store asked for less: whoever sends parts should have fewer
+    /// of them in flight meanwhile.
+    fn recently_throttled(&self) -> bool {
+        false
+    }
 }

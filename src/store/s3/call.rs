@@ -1,0 +1,189 @@
+use super::S3Store;
+use super::fault::{self, Failure, Fault};
+use super::transport::{Attempt, Exchange};
+use crate::store::retry::Schedule;
+use crate::store::{FaultClass, StoreError, StoreOperation};
+use futures::FutureExt;
+use rusoto_core::{Client, RusotoError};
+use rusoto_s3::S3Client;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the store counts as congested after it asked for less.
+const CONGESTED_FOR: Duration = Duration::from_secs(5);
+
+/// When the store last asked for less.
+#[derive(Debug, Default)]
+pub(super) struct Congestion(Mutex<Option<Instant>>);
+
+impl Congestion {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub fn is_recent(&self) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|at| at.elapsed() < CONGESTED_FOR)
+    }
+}
+
+impl S3Store {
+    /// Makes one store call, with as many attempts as the retry table gives it. `send` words the
+    /// request, anew for each attempt; `judge` says what its outcome means.
+    pub(super) async fn call<O, T, E, Fut>(
+        &self,
+        operation: StoreOperation,
+        key: &str,
+        send: impl Fn(S3Client) -> Fut + Send + Sync,
+        judge: impl Fn(Result<O, Fault>) -> Result<T, Fault> + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
+    {
+        let schedule = Schedule::start(self.policy, operation);
+        self.run(schedule, key, send, |result, _| judge(result))
+            .await
+    }
+
+    /// As [`S3Store::call`], with a schedule of the caller's, and the answer as it came for `judge`.
+    pub(super) async fn run<O, T, E, Fut>(
+        &self,
+        mut schedule: Schedule,
+        key: &str,
+        send: impl Fn(S3Client) -> Fut + Send + Sync,
+        judge: impl Fn(Result<O, Fault>, &Exchange) -> Result<T, Fault> + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
+    {
+        let operation = schedule.operation();
+        loop {
+            let limit = schedule.begin_attempt();
+            match self.attempt(operation, limit, &send, &judge).await {
+                Ok(value) => return Ok(value),
+                Err(fault) => self.back_off(&schedule, key, fault).await?,
+            }
+        }
+    }
+
+    /// Sends one request, for at most `limit`, and tells the observer how it went.
+    pub(super) async fn attempt<O, T, E, Fut>(
+        &self,
+        operation: StoreOperation,
+        limit: Duration,
+        send: impl FnOnce(S3Client) -> Fut + Send,
+        judge: impl FnOnce(Result<O, Fault>, &Exchange) -> Result<T, Fault> + Send,
+    ) -> Result<T, Fault>
+    where
+        Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
+    {
+        let started = Instant::now();
+        let attempt = Attempt::new(self.transport.clone());
+        // Making a client is two allocations, and gives every attempt a record of its own.
+        let client = S3Client::new_with_client(
+            Client::new_not_signing(attempt.clone()),
+            self.transport.addressing.region().clone(),
+        );
+        // rusoto unwraps numbers that it reads in an answer.
+        let sent = AssertUnwindSafe(send(client)).catch_unwind();
+        let sent = tokio::time::timeout(limit, sent).await;
+        let mut exchange = attempt.take_exchange();
+        let result = match sent {
+            Ok(Ok(Ok(output))) => Ok(output),
+            Ok(Ok(Err(error))) => Err(fault_of(error, &mut exchange)),
+            Ok(Err(_panic)) => Err(super::unusable("the store's answer cannot be read")),
+            Err(_elapsed) => Err(Fault::new(
+                &Failure::OutOfTime,
+                format!("no whole answer within {limit:.1?}"),
+            )),
+        };
+        let result = judge(result, &exchange);
+        if let Err(fault) = &result {
+            self.learn_from(fault);
+        }
+        let outcome = result.as_ref().map(drop).map_err(|fault| fault.class);
+        self.observer.attempt(operation, outcome, started.elapsed());
+        result
+    }
+
+    fn learn_from(&self, fault: &Fault) {
+        if fault.class == FaultClass::Throttled {
+            self.congestion.note();
+        }
+        if fault
+            .code
+            .as_deref()
+            .is_some_and(fault::credentials_are_stale)
+        {
+            self.transport.credentials.refused();
+        }
+    }
+
+    /// Waits for the next attempt, or fails where there is none.
+    async fn back_off(
+        &self,
+        schedule: &Schedule,
+        key: &str,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
+        match schedule.wait_after(fault.class, fault.retry_after) {
+            Some(wait) => {
+                self.wait(schedule, key, &fault, wait).await;
+                Ok(())
+            }
+            None => Err(give_up(schedule, fault)),
+        }
+    }
+
+    pub(super) async fn wait(&self, schedule: &Schedule, key: &str, fault: &Fault, wait: Duration) {
+        let operation = schedule.operation();
+        log::warn!(
+            "{operation} of {key}: attempt {} of {} failed: {}: {}; trying again in {wait:.1?}",
+            schedule.attempts(),
+            schedule.max_attempts(),
+            fault.class.as_str(),
+            fault.message,
+        );
+        self.observer.retry(operation, fault.class);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+pub(super) fn give_up(schedule: &Schedule, fault: Fault) -> StoreError {
+    StoreError {
+        operation: schedule.operation(),
+        class: fault.class,
+        status: fault.status,
+        code: fault.code,
+        message: fault.message,
+        attempts: schedule.attempts(),
+        elapsed: schedule.elapsed(),
+    }
+}
+
+/// rusoto tells services' errors apart only sometimes, and never the transport's: what we saw on
+/// the wire decides.
+fn fault_of<E>(error: RusotoError<E>, exchange: &mut Exchange) -> Fault {
+    if let Some(fault) = exchange.fault.take() {
+        return fault;
+    }
+    match &exchange.answer {
+        Some(answer) if !answer.status.is_success() => {
+            Fault::of_answer(answer.status, &answer.headers, &answer.body)
+        }
+        Some(_) | None => super::unusable(match error {
+            RusotoError::ParseError(_) => "the store's answer is not what it should be",
+            RusotoError::Validation(_)
+            | RusotoError::Service(_)
+            | RusotoError::HttpDispatch(_)
+            | RusotoError::Credentials(_)
+            | RusotoError::Unknown(_)
+            | RusotoError::Blocking => "the request could not be made",
+        }),
+    }
+}
