@@ -1,6 +1,8 @@
 #![forbid(unsafe_code)]
 
+use blobgate::Start;
 use blobgate::config::Config;
+use blobgate::store::s3::SECRET_LOG_TARGETS;
 use clap::Parser;
 use log::LevelFilter;
 use std::error::Error;
@@ -44,6 +46,12 @@ struct Arguments {
     /// Check the configuration, print it with its defaults filled in, and exit
     #[arg(long)]
     check: bool,
+
+    /// Take over the listeners of the running process, which is then sent SIGQUIT
+    ///
+    /// Both meet at the configuration's upgrade_socket. No connection is refused meanwhile.
+    #[arg(long, conflicts_with = "check")]
+    upgrade: bool,
 }
 
 fn main() -> ExitCode {
@@ -73,7 +81,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     start_logging(config.log.level);
-    match blobgate::run(config) {
+    let start = if arguments.upgrade {
+        Start::Upgrade
+    } else {
+        Start::Fresh
+    };
+    match blobgate::run(config, start) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by the log: it may be off, and this is why the process ends.
@@ -84,15 +97,13 @@ fn main() -> ExitCode {
 }
 
 fn start_logging(level: LevelFilter) {
-    // At debug, rusoto logs the Authorization header of its requests. Who wants that must name
-    // the module in RUST_LOG.
-    let capped = level.min(LevelFilter::Info);
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module("rusoto_core", capped)
-        .filter_module("rusoto_signature", capped)
-        .parse_env("RUST_LOG")
-        .init();
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level).parse_env("RUST_LOG");
+    // Below info these write credentials, whoever asks for it.
+    for target in SECRET_LOG_TARGETS {
+        builder.filter_module(target, level.min(LevelFilter::Info));
+    }
+    builder.init();
 }
 
 fn with_causes(error: &dyn Error) -> String {

@@ -1,5 +1,6 @@
 //! Every metric blobgate has.
 
+use crate::store::{FaultClass, StoreObserver, StoreOperation};
 use crate::upload::{Admission, BodyError, UploadError};
 use crate::upstream::{Permission, UpstreamError};
 use http::StatusCode;
@@ -14,8 +15,8 @@ pub struct Metrics {
     pushes: IntCounterVec,
     push_seconds: Histogram,
     pub received_bytes: IntCounter,
-    pub store_calls: IntCounterVec,
-    pub store_retries: IntCounterVec,
+    store_calls: IntCounterVec,
+    store_retries: IntCounterVec,
     forwarded: IntCounterVec,
     probes: IntCounterVec,
     uploads_streaming: IntGauge,
@@ -80,8 +81,8 @@ impl Metrics {
             )?,
             store_retries: counters(
                 "blobgate_store_retries_total",
-                "Store calls sent again after a failed attempt, by operation.",
-                &["operation"],
+                "Store calls sent again after a failed attempt, by operation and fault.",
+                &["operation", "fault"],
             )?,
             forwarded: counters(
                 "blobgate_forwarded_requests_total",
@@ -233,5 +234,20 @@ impl Metrics {
         self.uploads_waiting.set(gauge(admission.waiting() as u64));
         self.memory_used.set(gauge(admission.memory_in_use()));
         self.memory_budget.set(gauge(admission.memory_budget()));
+    }
+}
+
+impl StoreObserver for Metrics {
+    fn attempt(&self, operation: StoreOperation, outcome: Result<(), FaultClass>, _: Duration) {
+        let outcome = outcome.map_or_else(FaultClass::as_str, |()| "ok");
+        self.store_calls
+            .with_label_values(&[operation.as_str(), outcome])
+            .inc();
+    }
+
+    fn retry(&self, operation: StoreOperation, class: FaultClass) {
+        self.store_retries
+            .with_label_values(&[operation.as_str(), class.as_str()])
+            .inc();
     }
 }

@@ -28,21 +28,37 @@ async fn the_registrys_users_are_ours() {
     let blob = Blob::new(1, 2 * PART);
     for user in [None, Some(("alice", "wrong")), Some(("bob", "right"))] {
         let answer = push_as(&stack, blob, user).await;
-        let challenge = answer.headers()["www-authenticate"].to_str().unwrap().to_owned();
+        let challenge = answer.headers()["www-authenticate"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         assert!(challenge.starts_with("Basic realm="), "{challenge}");
         let (status, code, _) = error_of(answer).await;
         assert_eq!((status, code.as_str()), (401, "UNAUTHORIZED"), "{user:?}");
     }
     assert_bucket_empty(&stack);
-    assert_eq!(push_as(&stack, blob, Some(("alice", "right"))).await.status(), 201);
+    assert_eq!(
+        push_as(&stack, blob, Some(("alice", "right")))
+            .await
+            .status(),
+        201
+    );
     // Also where it is all there already.
     assert_eq!(push_as(&stack, blob, None).await.status(), 401);
-    assert_eq!(push_as(&stack, blob, Some(("alice", "right"))).await.status(), 201);
+    assert_eq!(
+        push_as(&stack, blob, Some(("alice", "right")))
+            .await
+            .status(),
+        201
+    );
 }
 
 #[tokio::test]
 async fn read_only_maintenance_is_respected() {
-    let stack = stack().registry(|registry| registry.read_only = true).start().unwrap();
+    let stack = stack()
+        .registry(|registry| registry.read_only = true)
+        .start()
+        .unwrap();
     let answer = push_as(&stack, Blob::new(1, 2 * PART), None).await;
     let (status, code, _) = error_of(answer).await;
     assert_eq!((status, code.as_str()), (405, "UNSUPPORTED"));
@@ -52,17 +68,16 @@ async fn read_only_maintenance_is_respected() {
 #[tokio::test]
 async fn refusals_are_relayed_whole() {
     let stack = stack().registry_faults().start().unwrap();
-    for (status, name, value) in [
-        (403, "x-reason", "not yours"),
-        (429, "retry-after", "7"),
-    ] {
+    for (status, name, value) in [(403, "x-reason", "not yours"), (429, "retry-after", "7")] {
         stack.registry_faults().clear();
         let answer = Fault::Answer {
             status,
             headers: vec![(name.into(), value.into())],
             body: Bytes::from_static(b"{\"errors\":[]}"),
         };
-        stack.registry_faults().add(Rule::new(answer).method(Method::PUT));
+        stack
+            .registry_faults()
+            .add(Rule::new(answer).method(Method::PUT));
         let answer = push_as(&stack, Blob::new(1, 2 * PART), None).await;
         assert_eq!(answer.status(), status);
         assert_eq!(answer.headers()[name], value);
@@ -99,12 +114,18 @@ async fn no_clear_answer_refuses() {
             clear(302, b""),
         ] {
             stack.registry_faults().clear();
-            stack.registry_faults().add(Rule::new(fault.clone()).method(method.clone()));
+            stack
+                .registry_faults()
+                .add(Rule::new(fault.clone()).method(method.clone()));
             for blob in [there, Blob::new(2, 2 * PART)] {
                 let answer = push_as(&stack, blob, None).await;
                 assert!(answer.headers().contains_key("retry-after"));
                 let (status, code, _) = error_of(answer).await;
-                assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"), "{method} {fault:?}");
+                assert_eq!(
+                    (status, code.as_str()),
+                    (503, "UNAVAILABLE"),
+                    "{method} {fault:?}"
+                );
             }
         }
     }
@@ -122,8 +143,14 @@ async fn a_bucket_that_cannot_be_asked_refuses() {
     for fault in [
         Fault::Hang { effect: false },
         Fault::CutAnswer,
-        Fault::Status { status: 403, code: "AccessDenied".into() },
-        Fault::Status { status: 500, code: "InternalError".into() },
+        Fault::Status {
+            status: 403,
+            code: "AccessDenied".into(),
+        },
+        Fault::Status {
+            status: 500,
+            code: "InternalError".into(),
+        },
     ] {
         stack.s3_faults().clear();
         stack.s3_faults().add(Rule::on("HeadObject", fault.clone()));
@@ -137,7 +164,10 @@ async fn a_bucket_that_cannot_be_asked_refuses() {
 async fn an_upstream_that_is_gone_refuses() {
     let stack = stack().registry_faults().start().unwrap();
     // A port on which nobody listens.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     stack.registry_faults().set_upstream(nobody);
     let answer = push_as(&stack, Blob::new(1, 10), None).await;
     let (status, code, _) = error_of(answer).await;

@@ -27,13 +27,23 @@ async fn a_session_push_leads_back_through_blobgate() {
     assert!(location.starts_with(&stack.blobgate().url()), "{location}");
 
     let chunked = Body::wrap_stream(blob.stream(100_000));
-    let answer = client().patch(&location).body(chunked).send().await.unwrap();
+    let answer = client()
+        .patch(&location)
+        .body(chunked)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 202);
     let location = answer.headers()["location"].to_str().unwrap();
     assert!(location.starts_with(&stack.blobgate().url()), "{location}");
 
     let url = format!("{location}&digest={}", blob.sha256());
-    let answer = client().put(url).header("content-length", 0).send().await.unwrap();
+    let answer = client()
+        .put(url)
+        .header("content-length", 0)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 201);
     assert_served(&stack, "a", &blob.sha256(), &blob.bytes()).await;
 }
@@ -55,20 +65,31 @@ async fn the_registry_hears_by_what_name_it_was_called() {
         }
     };
     let plain = location("").await;
-    assert!(plain.starts_with("http://registry.example:7/v2/a/"), "{plain}");
+    assert!(
+        plain.starts_with("http://registry.example:7/v2/a/"),
+        "{plain}"
+    );
     // What a client claims of itself is not believed.
     let forged = location(
         "X-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\n\
          Forwarded: host=evil.example;proto=https\r\n",
     )
     .await;
-    assert!(forged.starts_with("http://registry.example:7/v2/a/"), "{forged}");
+    assert!(
+        forged.starts_with("http://registry.example:7/v2/a/"),
+        "{forged}"
+    );
 }
 
 #[tokio::test]
 async fn what_a_trusted_proxy_says_is_passed_on() {
-    let stack = stack().config("listen.trust_forwarded", true).start().unwrap();
-    let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+    let stack = stack()
+        .config("listen.trust_forwarded", true)
+        .start()
+        .unwrap();
+    let mut connection = RawConnection::open(stack.blobgate().address())
+        .await
+        .unwrap();
     connection
         .send(
             "POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: inner\r\nX-Forwarded-Proto: https\r\n\
@@ -78,7 +99,10 @@ async fn what_a_trusted_proxy_says_is_passed_on() {
         .unwrap();
     let answer = connection.response().await.unwrap();
     let location = answer.header("location").unwrap();
-    assert!(location.starts_with("https://outer.example/v2/a/"), "{location}");
+    assert!(
+        location.starts_with("https://outer.example/v2/a/"),
+        "{location}"
+    );
 }
 
 #[tokio::test]
@@ -92,22 +116,41 @@ async fn ranges_heads_redirects_and_errors_pass_through() {
     assert_eq!(head.status(), 200);
     assert_eq!(head.headers()["content-length"], "100000");
 
-    let range = client().get(&url).header("range", "bytes=10-19").send().await.unwrap();
+    let range = client()
+        .get(&url)
+        .header("range", "bytes=10-19")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(range.status(), 206);
     assert_eq!(range.bytes().await.unwrap(), blob.bytes().slice(10..20));
 
-    let missing = client().get(blob_url(&stack, "a", &sha256("none"))).send().await.unwrap();
+    let missing = client()
+        .get(blob_url(&stack, "a", &sha256("none")))
+        .send()
+        .await
+        .unwrap();
     let (status, code, _) = error_of(missing).await;
     assert_eq!((status, code.as_str()), (404, "BLOB_UNKNOWN"));
 
-    let base = client().get(format!("{}/v2/", stack.blobgate().url())).send().await.unwrap();
+    let base = client()
+        .get(format!("{}/v2/", stack.blobgate().url()))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(base.status(), 200);
-    assert_eq!(base.headers()["docker-distribution-api-version"], "registry/2.0");
+    assert_eq!(
+        base.headers()["docker-distribution-api-version"],
+        "registry/2.0"
+    );
 }
 
 #[tokio::test]
 async fn a_redirect_to_the_bucket_is_the_clients_to_follow() {
-    let stack = stack().registry(|registry| registry.redirect = true).start().unwrap();
+    let stack = stack()
+        .registry(|registry| registry.redirect = true)
+        .start()
+        .unwrap();
     let blob = Blob::new(1, 100_000);
     assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
     let url = blob_url(&stack, "a", &blob.sha256());
@@ -126,7 +169,9 @@ async fn a_waiting_client_is_told_to_go_on_by_the_registry() {
     let stack = stack().start().unwrap();
     let location = session(&stack).await;
     let path = location.strip_prefix(&stack.blobgate().url()).unwrap();
-    let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+    let mut connection = RawConnection::open(stack.blobgate().address())
+        .await
+        .unwrap();
     let host = stack.blobgate().address();
     let head = format!(
         "PATCH {path} HTTP/1.1\r\nHost: {host}\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
@@ -154,9 +199,16 @@ async fn an_upstream_that_fails_is_502_or_504_in_json() {
         let url = format!("{}/v2/a/tags/list", stack.blobgate().url());
         let answer = client().post(url).body("x").send().await.unwrap();
         let (status, code, _) = error_of(answer).await;
-        assert_eq!((status, code.as_str()), (expected, "UNAVAILABLE"), "{fault:?}");
+        assert_eq!(
+            (status, code.as_str()),
+            (expected, "UNAVAILABLE"),
+            "{fault:?}"
+        );
     }
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     stack.registry_faults().clear();
     stack.registry_faults().set_upstream(nobody);
     let url = format!("{}/v2/", stack.blobgate().url());
@@ -203,11 +255,20 @@ fn image_layout(dir: &Path, layer: Blob) -> Vec<u8> {
 
 fn skopeo_copy(from: &str, to: &str) {
     let output = Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"])
+        .args([
+            "--insecure-policy",
+            "copy",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+        ])
         .args([from, to])
         .output()
         .expect("skopeo runs (Debian package skopeo)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -219,7 +280,10 @@ async fn skopeo_copies_an_image_through_blobgate_and_back() {
     let image = format!("docker://{}/team/app:1.0", stack.blobgate().address());
     skopeo_copy(&format!("oci:{}:latest", here.display()), &image);
     skopeo_copy(&image, &format!("oci:{}:latest", back.display()));
-    let path = format!("blobs/sha256/{}", layer.sha256().strip_prefix("sha256:").unwrap());
+    let path = format!(
+        "blobs/sha256/{}",
+        layer.sha256().strip_prefix("sha256:").unwrap()
+    );
     assert!(std::fs::read(back.join(path)).unwrap() == layer.bytes());
 }
 
@@ -237,15 +301,25 @@ async fn skopeo_pulls_an_image_whose_blobs_were_pushed_by_digest() {
     let content = std::fs::read(config_path).unwrap();
     assert_eq!(put(&stack, "team/app", config, content).await.status(), 201);
     let answer = client()
-        .put(format!("{}/v2/team/app/manifests/2.0", stack.blobgate().url()))
+        .put(format!(
+            "{}/v2/team/app/manifests/2.0",
+            stack.blobgate().url()
+        ))
         .header("content-type", "application/vnd.oci.image.manifest.v1+json")
         .body(manifest)
         .send()
         .await
         .unwrap();
-    assert_eq!(answer.status(), 201, "the registry finds every blob the manifest names");
+    assert_eq!(
+        answer.status(),
+        201,
+        "the registry finds every blob the manifest names"
+    );
     let image = format!("docker://{}/team/app:2.0", stack.blobgate().address());
     skopeo_copy(&image, &format!("oci:{}:latest", back.display()));
-    let path = format!("blobs/sha256/{}", layer.sha256().strip_prefix("sha256:").unwrap());
+    let path = format!(
+        "blobs/sha256/{}",
+        layer.sha256().strip_prefix("sha256:").unwrap()
+    );
     assert!(std::fs::read(back.join(path)).unwrap() == layer.bytes());
 }

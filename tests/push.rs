@@ -24,7 +24,9 @@ async fn blobs_of_every_size_are_served_by_the_registry() {
             let location = answer.headers()["location"].to_str().unwrap();
             assert_eq!(location, format!("/v2/team/app/blobs/{digest}"));
             assert_served(&stack, "team/app", &digest, &blob.bytes()).await;
-            let link = stack.s3().read_object(BUCKET, &link_key("team/app", &digest));
+            let link = stack
+                .s3()
+                .read_object(BUCKET, &link_key("team/app", &digest));
             assert_eq!(link.as_deref(), Some(digest.as_bytes()));
         }
     }
@@ -49,13 +51,21 @@ async fn sha512_and_an_encoded_colon_are_taken() {
 async fn up_to_one_part_is_one_call_and_more_are_equal_parts() {
     let stack = stack().start().unwrap();
     stack.s3().forget_calls();
-    assert_eq!(stream(&stack, "a", Blob::new(1, PART), true).await.status(), 201);
+    assert_eq!(
+        stream(&stack, "a", Blob::new(1, PART), true).await.status(),
+        201
+    );
     let calls = stack.s3().calls();
     assert_eq!(calls.get("PutObject"), Some(&2), "data and link: {calls:?}");
     assert_eq!(calls.get("CreateMultipartUpload"), None);
 
     stack.s3().forget_calls();
-    assert_eq!(stream(&stack, "a", Blob::new(2, 3 * PART + 1), false).await.status(), 201);
+    assert_eq!(
+        stream(&stack, "a", Blob::new(2, 3 * PART + 1), false)
+            .await
+            .status(),
+        201
+    );
     let sizes: Vec<u64> = stack
         .s3()
         .call_log()
@@ -92,19 +102,30 @@ async fn a_truncated_body_leaves_nothing() {
     let stack = stack().start().unwrap();
     let blob = Blob::new(1, 3 * PART);
     for (abort, length) in [(0, 100), (1, 2 * PART + 9)] {
-        let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+        let mut connection = RawConnection::open(stack.blobgate().address())
+            .await
+            .unwrap();
         let head = format!(
             "PUT /v2/a/blobs/{} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
             blob.sha256(),
             blob.size
         );
         connection.send(head).await.unwrap();
-        connection.send(&blob.bytes()[..length as usize]).await.unwrap();
+        connection
+            .send(&blob.bytes()[..length as usize])
+            .await
+            .unwrap();
         connection.finish_sending().await.unwrap();
-        assert!(connection.ended().await.unwrap(), "no answer is owed to a client that left");
+        assert!(
+            connection.ended().await.unwrap(),
+            "no answer is owed to a client that left"
+        );
         if abort > 0 || length > 0 {
             // The upload was opened from the announced length, before the first part was full.
-            stack.s3_faults().finished("AbortMultipartUpload", abort + 1).await;
+            stack
+                .s3_faults()
+                .finished("AbortMultipartUpload", abort + 1)
+                .await;
         }
         assert_bucket_empty(&stack);
         assert_all_free(&stack);
@@ -130,7 +151,9 @@ async fn bad_names_and_digests_are_refused_before_anything_is_asked() {
         (format!("/v2/a/blobs/md5:{}", &hex[..32]), "DIGEST_INVALID"),
         ("/v2/a/blobs/..".to_owned(), "DIGEST_INVALID"),
     ] {
-        let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+        let mut connection = RawConnection::open(stack.blobgate().address())
+            .await
+            .unwrap();
         let request = format!("PUT {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
         connection.send(request).await.unwrap();
         let answer = connection.response().await.unwrap();
@@ -165,7 +188,9 @@ async fn a_waiting_client_sends_nothing_that_is_there_already() {
         blob.sha256(),
         blob.size
     );
-    let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+    let mut connection = RawConnection::open(stack.blobgate().address())
+        .await
+        .unwrap();
     connection.send(&request).await.unwrap();
     assert_eq!(connection.response().await.unwrap().status, 100);
     connection.send(blob.bytes()).await.unwrap();
@@ -195,7 +220,10 @@ async fn another_repository_links_only_what_the_client_proves_to_have() {
         let answer = put(&stack, "mine", &digest, body).await;
         assert_eq!(answer.status(), 400);
         let unannounced = Body::wrap_stream(Blob::new(3, body.len() as u64).stream(10));
-        assert_eq!(put(&stack, "mine", &digest, unannounced).await.status(), 400);
+        assert_eq!(
+            put(&stack, "mine", &digest, unannounced).await.status(),
+            400
+        );
     }
     assert_absent(&stack, "mine", &digest).await;
 
@@ -215,14 +243,19 @@ async fn broken_data_in_the_bucket_is_replaced() {
     let stack = stack().start().unwrap();
     let blob = Blob::new(1, 1000);
     let digest = blob.sha256();
-    stack.s3().put_object(BUCKET, &data_key(&digest), &b"half"[..]);
+    stack
+        .s3()
+        .put_object(BUCKET, &data_key(&digest), &b"half"[..]);
     assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
     assert_served(&stack, "a", &digest, &blob.bytes()).await;
 }
 
 #[tokio::test]
 async fn data_that_a_garbage_collection_took_is_uploaded_again() {
-    let stack = stack().registry(|registry| registry.cache = true).start().unwrap();
+    let stack = stack()
+        .registry(|registry| registry.cache = true)
+        .start()
+        .unwrap();
     let blob = Blob::new(1, 1000);
     let digest = blob.sha256();
     assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
@@ -236,7 +269,10 @@ async fn data_that_a_garbage_collection_took_is_uploaded_again() {
 async fn two_pushes_of_one_digest_at_once_both_succeed() {
     let stack = stack().start().unwrap();
     let blob = Blob::new(1, 4 * PART + 1);
-    let (one, two) = tokio::join!(stream(&stack, "a", blob, true), stream(&stack, "b", blob, false));
+    let (one, two) = tokio::join!(
+        stream(&stack, "a", blob, true),
+        stream(&stack, "b", blob, false)
+    );
     assert_eq!((one.status().as_u16(), two.status().as_u16()), (201, 201));
     for name in ["a", "b"] {
         assert_served(&stack, name, &blob.sha256(), &blob.bytes()).await;
@@ -246,9 +282,14 @@ async fn two_pushes_of_one_digest_at_once_both_succeed() {
 
 #[tokio::test]
 async fn too_long_is_413_before_the_first_byte_and_at_the_limit() {
-    let stack = stack().config("upload.max_blob_size", "12MiB").start().unwrap();
+    let stack = stack()
+        .config("upload.max_blob_size", "12MiB")
+        .start()
+        .unwrap();
     let blob = Blob::new(1, 12 * MIB + 1);
-    let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
+    let mut connection = RawConnection::open(stack.blobgate().address())
+        .await
+        .unwrap();
     let head = format!(
         "PUT /v2/a/blobs/{} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
         blob.sha256(),
@@ -279,9 +320,10 @@ async fn requests_that_are_no_whole_blob_are_refused() {
         "Transfer-Encoding: gzip, chunked",
         "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
     ] {
-        let mut connection = RawConnection::open(stack.blobgate().address()).await.unwrap();
-        let request =
-            format!("PUT /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\nx");
+        let mut connection = RawConnection::open(stack.blobgate().address())
+            .await
+            .unwrap();
+        let request = format!("PUT /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\nx");
         connection.send(request).await.unwrap();
         let answer = connection.response().await.unwrap();
         assert_eq!(answer.status, 400, "{header}: {}", answer.text());
@@ -314,5 +356,9 @@ async fn a_root_directory_is_the_registrys_own() {
     assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
     assert_served(&stack, "a", &blob.sha256(), &blob.bytes()).await;
     let keys = stack.s3().objects(BUCKET);
-    assert!(keys.iter().all(|(key, _)| key.starts_with("some/root/docker/")), "{keys:?}");
+    assert!(
+        keys.iter()
+            .all(|(key, _)| key.starts_with("some/root/docker/")),
+        "{keys:?}"
+    );
 }

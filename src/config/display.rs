@@ -25,7 +25,11 @@ impl Display for Config {
         writeln!(f, "log:")?;
         line(f, "level", self.log.level.as_str().to_lowercase())?;
         writeln!(f, "threads: {}", self.threads)?;
-        write!(f, "grace_period: {}", format_duration(self.grace_period))
+        write!(f, "grace_period: {}", format_duration(self.grace_period))?;
+        match &self.upgrade_socket {
+            Some(path) => write!(f, "\nupgrade_socket: {}", Quoted(path.display())),
+            None => Ok(()),
+        }
     }
 }
 

@@ -209,6 +209,14 @@ pub(super) fn file(
     })
 }
 
+/// For [`file`]: the file need not be there yet, but its folder must.
+pub(super) fn in_a_folder(path: &Path) -> Result<(), String> {
+    match path.parent() {
+        Some(folder) if folder.is_dir() => Ok(()),
+        _ => Err(format!("{} lies in no folder", path.display())),
+    }
+}
+
 /// `http` or `https`, a host, perhaps a port, and nothing else.
 pub(super) fn base_url() -> Kind<Url> {
     let expected = "a URL of http or https, a host and perhaps a port";

@@ -88,6 +88,10 @@ fn config(reader: &Reader, root: &Section) -> Option<Config> {
         &kind::count(1..=MAX_THREADS),
     );
     let grace_period = root.or("grace_period", "5m", &kind::timeout());
+    let upgrade_socket = root.optional(
+        "upgrade_socket",
+        &kind::file("a path in a folder that exists", kind::in_a_folder),
+    );
     check_addresses(reader, listen.as_ref(), upstream.as_ref(), admin.as_ref());
 
     let cpus =
@@ -102,6 +106,7 @@ fn config(reader: &Reader, root: &Section) -> Option<Config> {
         log: log?,
         threads: threads?.unwrap_or_else(cpus),
         grace_period: grace_period?,
+        upgrade_socket: upgrade_socket?,
     })
 }
 

@@ -60,6 +60,9 @@ impl Pushes {
             }
         };
         self.metrics.push(ending.outcome, began.elapsed());
+        self.metrics
+            .received_bytes
+            .inc_by(session.body_bytes_read() as u64);
         log::info!(
             "push of {} to {}: {} after {:.3?}, {} bytes received",
             push.digest,

@@ -71,11 +71,6 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Makes the blob visible in the repository; does nothing where the layout has no links.
     async fn link(&self, name: &RepositoryName, digest: &Digest) -> Result<(), StoreError>;
 
-    /// Whether the store has asked for fewer requests a moment ago.
-    fn recently_throttled(&self) -> bool {
-        false
-    }
-
     /// Checks that the bucket is there and may be used, for the start-up and health checks.
     async fn check(&self) -> Result<(), StoreError>;
 
