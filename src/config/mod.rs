@@ -1,5 +1,19 @@
 //! The validated configuration. What is here is known to be usable; how it is written, and the
-//! faults found in it, are the loader's.
+//! faults found in it, are the loader's (`docs/CONFIGURATION.md`).
+
+mod bucket;
+mod display;
+mod fault;
+mod interpolate;
+mod kind;
+mod load;
+mod pem;
+mod section;
+#[cfg(test)]
+mod tests;
+mod units;
+
+pub use fault::{ConfigErrors, Fault};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
