@@ -1,1 +1,150 @@
-fn main() {}
+#![forbid(unsafe_code)]
+
+use blobgate::config::Config;
+use clap::Parser;
+use log::LevelFilter;
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+/// Also what clap exits with where it does not understand the arguments.
+const MISCONFIGURED: u8 = 2;
+
+const AFTER_HELP: &str = "\
+Example:
+  blobgate --config proxy.yaml --check
+  blobgate --config proxy.yaml
+
+The file's keys are described in docs/CONFIGURATION.md; proxy.yaml is a commented start.
+
+Environment:
+  RUST_LOG  takes precedence over log.level, for example `warn` or `info,blobgate=debug`
+  Any variable that the file names as ${NAME}, and AWS's own for credentials
+
+Exit codes:
+  0  stopped as asked, or the configuration is valid (--check)
+  1  failed to start or while running
+  2  the arguments or the configuration are wrong";
+
+/// Push large blobs into a self-hosted OCI registry: streamed, hash-verified, straight into its
+/// S3 bucket
+///
+/// A reverse proxy before a registry that keeps its blobs in an S3 bucket. It takes
+/// `PUT /v2/<name>/blobs/<digest>`, streams the body into the bucket, and lets it be seen only
+/// once its digest is right. Every other request goes to the registry untouched.
+#[derive(Parser)]
+#[command(
+    name = "blobgate",
+    version,
+    after_help = AFTER_HELP,
+    override_usage = "blobgate --config <FILE> [--check]"
+)]
+struct Arguments {
+    /// The configuration, a YAML file
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Check the configuration, print it with its defaults filled in, and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let Some(path) = arguments.config else {
+        eprintln!(
+            "error: no configuration given\n\n\
+             Write `blobgate --config proxy.yaml`; the proxy.yaml that comes with blobgate is a \
+             commented start.\n`blobgate --help` says more."
+        );
+        return ExitCode::from(MISCONFIGURED);
+    };
+    let config = match Config::load(&path) {
+        Ok(config) => config,
+        Err(errors) => {
+            let faults = match errors.faults().len() {
+                1 => "1 fault".to_owned(),
+                count => format!("{count} faults"),
+            };
+            eprintln!("error: {faults} in {}\n{errors}", path.display());
+            return ExitCode::from(MISCONFIGURED);
+        }
+    };
+    if arguments.check {
+        // A reader that closes the pipe early (`| head`) is no failure.
+        let _ = writeln!(stdout(), "configuration is valid\n\n{config}");
+        return ExitCode::SUCCESS;
+    }
+    let rust_log = std::env::var("RUST_LOG").unwrap_or_default();
+    logger(config.log.level, &rust_log).init();
+    match blobgate::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by the log: it may be off, and this is why the process ends.
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Crates that log whole request headers below info, the clients' and our own `Authorization` with
+/// them. A level for everything does not reach them: who wants that must name the crate.
+const LEAKY: [&str; 4] = [
+    "pingora_core",
+    "pingora_proxy",
+    "rusoto_core",
+    "rusoto_signature",
+];
+
+fn logger(level: LevelFilter, rust_log: &str) -> env_logger::Builder {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(level);
+    for module in LEAKY {
+        builder.filter_module(module, level.min(LevelFilter::Info));
+    }
+    builder.parse_filters(rust_log);
+    builder
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::{Level, Record};
+
+    #[test]
+    fn authorisation_headers_are_logged_only_where_their_crate_is_named() {
+        // log.level, RUST_LOG, and whether debug passes from blobgate and from pingora.
+        let cases = [
+            (LevelFilter::Info, "", false, false),
+            (LevelFilter::Trace, "", true, false),
+            (LevelFilter::Info, "debug", true, false),
+            (LevelFilter::Info, "blobgate=debug", true, false),
+            (LevelFilter::Trace, "warn", false, false),
+            (LevelFilter::Info, "pingora_proxy=debug", false, true),
+        ];
+        for (level, rust_log, from_blobgate, from_pingora) in cases {
+            let logger = logger(level, rust_log).build();
+            let passes = |target: &str| {
+                logger.matches(&Record::builder().level(Level::Debug).target(target).build())
+            };
+            let passed = (passes("blobgate::upload"), passes("pingora_proxy"));
+            assert_eq!(
+                passed,
+                (from_blobgate, from_pingora),
+                "of {level}, {rust_log:?}"
+            );
+        }
+    }
+}
