@@ -2,7 +2,6 @@
 
 use blobgate::Start;
 use blobgate::config::Config;
-use blobgate::store::s3::SECRET_LOG_TARGETS;
 use clap::Parser;
 use log::LevelFilter;
 use std::error::Error;
@@ -37,7 +36,12 @@ Exit codes:
 /// `PUT /v2/<name>/blobs/<digest>`, streams the body into the bucket, and lets it be seen only
 /// once its digest is right. Every other request goes to the registry untouched.
 #[derive(Parser)]
-#[command(name = "blobgate", version, after_help = AFTER_HELP)]
+#[command(
+    name = "blobgate",
+    version,
+    after_help = AFTER_HELP,
+    override_usage = "blobgate --config <FILE> [--check]"
+)]
 struct Arguments {
     /// The configuration, a YAML file
     #[arg(short, long, value_name = "FILE")]
@@ -80,7 +84,8 @@ fn main() -> ExitCode {
         let _ = writeln!(stdout(), "configuration is valid\n\n{config}");
         return ExitCode::SUCCESS;
     }
-    start_logging(config.log.level);
+    let rust_log = std::env::var("RUST_LOG").unwrap_or_default();
+    logger(config.log.level, &rust_log).init();
     let start = if arguments.upgrade {
         Start::Upgrade
     } else {
@@ -96,14 +101,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_logging(level: LevelFilter) {
+/// Crates that log whole request headers below info, the clients' and our own `Authorization` with
+/// them. A level for everything does not reach them: who wants that must name the crate.
+const LEAKY: [&str; 4] = [
+    "pingora_core",
+    "pingora_proxy",
+    "rusoto_core",
+    "rusoto_signature",
+];
+
+fn logger(level: LevelFilter, rust_log: &str) -> env_logger::Builder {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(level).parse_env("RUST_LOG");
-    // Below info these write credentials, whoever asks for it.
-    for target in SECRET_LOG_TARGETS {
-        builder.filter_module(target, level.min(LevelFilter::Info));
+    builder.filter_level(level);
+    for module in LEAKY {
+        builder.filter_module(module, level.min(LevelFilter::Info));
     }
-    builder.init();
+    builder.parse_filters(rust_log);
+    builder
 }
 
 fn with_causes(error: &dyn Error) -> String {
@@ -114,4 +128,35 @@ fn with_causes(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use log::{Level, Record};
+
+    #[test]
+    fn authorisation_headers_are_logged_only_where_their_crate_is_named() {
+        // log.level, RUST_LOG, and whether debug passes from blobgate and from pingora.
+        let cases = [
+            (LevelFilter::Info, "", false, false),
+            (LevelFilter::Trace, "", true, false),
+            (LevelFilter::Info, "debug", true, false),
+            (LevelFilter::Info, "blobgate=debug", true, false),
+            (LevelFilter::Trace, "warn", false, false),
+            (LevelFilter::Info, "pingora_proxy=debug", false, true),
+        ];
+        for (level, rust_log, from_blobgate, from_pingora) in cases {
+            let logger = logger(level, rust_log).build();
+            let passes = |target: &str| {
+                logger.matches(&Record::builder().level(Level::Debug).target(target).build())
+            };
+            let passed = (passes("blobgate::upload"), passes("pingora_proxy"));
+            assert_eq!(
+                passed,
+                (from_blobgate, from_pingora),
+                "of {level}, {rust_log:?}"
+            );
+        }
+    }
 }

@@ -79,7 +79,7 @@ fn wrong_arguments_exit_with_2_and_say_what_to_do() {
         (&["proxy.yaml"], "unexpected argument 'proxy.yaml'"),
         (
             &["--config", "nonexistent.yaml"],
-            "nonexistent.yaml cannot be read: No such file",
+            "1 fault in nonexistent.yaml\nthe file cannot be read: No such file",
         ),
     ];
     for (arguments, expected) in cases {

@@ -7,7 +7,7 @@ pub struct Fault {
     pub key: String,
     /// What was found, and what was expected.
     pub problem: String,
-    /// What to write instead; empty where the problem says it all.
+    /// What to write instead.
     pub remedy: String,
 }
 
@@ -16,11 +16,7 @@ impl fmt::Display for Fault {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        f.write_str(&self.problem)?;
-        if !self.remedy.is_empty() {
-            write!(f, "; {}", self.remedy)?;
-        }
-        Ok(())
+        write!(f, "{}; {}", self.problem, self.remedy)
     }
 }
 

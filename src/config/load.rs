@@ -33,7 +33,7 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             ConfigErrors::whole(
-                format!("{} cannot be read: {error}", path.display()),
+                format!("the file cannot be read: {error}"),
                 "name a readable YAML file in UTF-8",
             )
         })?;
@@ -42,8 +42,12 @@ impl Config {
 
     /// `env` gives the value of an environment variable. Files that the text names are opened.
     pub fn parse(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigErrors> {
-        let value: Value = serde_yaml::from_str(text)
-            .map_err(|error| ConfigErrors::whole(format!("not usable YAML: {error}"), ""))?;
+        let value: Value = serde_yaml::from_str(text).map_err(|error| {
+            ConfigErrors::whole(
+                format!("not usable YAML: {error}"),
+                "indent with spaces, and quote values with special characters",
+            )
+        })?;
         let root = match value {
             Value::Mapping(root) => root,
             // An empty file, or one of comments only: say which keys it needs.

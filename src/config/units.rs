@@ -289,4 +289,20 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(duration));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_them_panic(text in "[0-9. a-zA-Zµ+-]{0,30}", number in "[0-9]{1,25}") {
+            for text in [text, number.clone() + "s", number.clone() + "s 1000ms", number + "w"] {
+                let _ = (parse_size(&text), parse_duration(&text));
+            }
+        }
+
+        #[test]
+        fn every_size_and_duration_reads_back(bytes in 0..u64::MAX, millis in 0..1u64 << 39) {
+            proptest::prop_assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
+            let duration = Duration::from_millis(millis);
+            proptest::prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
+        }
+    }
 }

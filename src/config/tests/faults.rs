@@ -109,12 +109,12 @@ fn what_is_no_mapping_is_refused_as_a_whole() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn a_file_that_cannot_be_read_is_a_fault() {
     let shown = Config::load(Path::new("nonexistent.yaml"))
         .unwrap_err()
         .to_string();
     assert!(
-        shown.contains("nonexistent.yaml cannot be read: No such file"),
+        shown.contains("the file cannot be read: No such file"),
         "{shown}"
     );
 }
