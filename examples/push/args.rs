@@ -22,7 +22,7 @@ const TOKEN_VARIABLE: &str = "BLOBGATE_TOKEN";
 pub struct Args {
     /// The registry: [http[s]://]HOST[:PORT]. Without a scheme: https, on loopback http
     #[arg(value_name = "REGISTRY-URL")]
-    pub registry: Endpoint,
+    pub registry: String,
 
     /// The repository in it, such as team/models
     pub repository: RepositoryName,
@@ -147,12 +147,16 @@ impl Args {
             .exit()
     }
 
-    /// What clap can't check: where an argument has a conflict, it forgets what others require.
-    pub fn check(&self) -> Result<(), String> {
-        match self.tag {
-            Some(_) if self.layout.is_none() => Err("--tag needs --layout".into()),
-            _ => Ok(()),
+    /// What clap can't check.
+    pub fn check(&self) -> Result<Endpoint, String> {
+        // Where an argument has a conflict, clap forgets what others require of it.
+        if self.tag.is_some() && self.layout.is_none() {
+            return Err("--tag needs --layout".into());
         }
+        // clap would print the value, and there may be a password in it.
+        self.registry
+            .parse()
+            .map_err(|error| format!("<REGISTRY-URL>: {error}"))
     }
 
     pub fn authorities(&self) -> Result<Option<Vec<u8>>, String> {
@@ -164,7 +168,11 @@ impl Args {
             .map_err(|error| format!("cannot read --ca-file {}: {error}", path.display()))
     }
 
-    pub fn credentials(&self, progress: &Progress) -> Result<Credentials, String> {
+    pub fn credentials(
+        &self,
+        endpoint: &Endpoint,
+        progress: &Progress,
+    ) -> Result<Credentials, String> {
         if let Some(path) = &self.token_file {
             return Token::from_file(path).map(Credentials::Token);
         }
@@ -180,7 +188,7 @@ impl Args {
         if let Some(value) = variable(TOKEN_VARIABLE)? {
             return Ok(Credentials::Token(Token { value, file: None }));
         }
-        self.docker_credentials(progress)
+        docker_credentials(endpoint, progress)
     }
 
     fn password(&self) -> Result<String, String> {
@@ -200,33 +208,33 @@ impl Args {
         }
         Ok(password.to_owned())
     }
+}
 
-    fn docker_credentials(&self, progress: &Progress) -> Result<Credentials, String> {
-        let Some(path) = docker_config_path() else {
+fn docker_credentials(endpoint: &Endpoint, progress: &Progress) -> Result<Credentials, String> {
+    let Some(path) = docker_config_path() else {
+        return Ok(Credentials::None);
+    };
+    let json = match std::fs::read_to_string(&path) {
+        Ok(json) => json,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Credentials::None);
-        };
-        let json = match std::fs::read_to_string(&path) {
-            Ok(json) => json,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Credentials::None);
-            }
-            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
-        };
-        let login = docker_login(&json, &self.registry)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(match login {
-            DockerLogin::None => Credentials::None,
-            DockerLogin::Basic { user, password } => Credentials::Basic { user, password },
-            DockerLogin::Token(value) => Credentials::Token(Token { value, file: None }),
-            DockerLogin::Helper(name) => {
-                progress.warn(&format!(
-                    "docker keeps the login for this registry with its helper {name:?}, which is \
+        }
+        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+    };
+    let login =
+        docker_login(&json, endpoint).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(match login {
+        DockerLogin::None => Credentials::None,
+        DockerLogin::Basic { user, password } => Credentials::Basic { user, password },
+        DockerLogin::Token(value) => Credentials::Token(Token { value, file: None }),
+        DockerLogin::Helper(name) => {
+            progress.warn(&format!(
+                "docker keeps the login for this registry with its helper {name:?}, which is \
                      not run: going on without; --user gives one"
-                ));
-                Credentials::None
-            }
-        })
-    }
+            ));
+            Credentials::None
+        }
+    })
 }
 
 fn variable(name: &str) -> Result<Option<String>, String> {

@@ -4,7 +4,7 @@ use crate::args::Fallback;
 use crate::failure::Failure;
 use crate::http_client::{Answer, Payload};
 use crate::progress::{Progress, Task};
-use crate::registry::{Registry, refusal, with_digest};
+use crate::registry::{Registry, with_digest};
 use crate::retry::retrying;
 use crate::source::Source;
 use blobgate::registry::{Algorithm, Digest};
@@ -131,7 +131,7 @@ impl BlobPusher {
                     if answer.status == StatusCode::CREATED && unsure {
                         self.way.store(BY_DIGEST, Ordering::Relaxed);
                     }
-                    return created(&answer, source);
+                    return self.created(&answer, source);
                 }
                 // A server that refuses early and closes, without waiting for the body, may
                 // reset the connection before its answer is read. An empty push tells.
@@ -155,7 +155,10 @@ impl BlobPusher {
             )
             .await?;
         if begun.status != StatusCode::ACCEPTED {
-            return Err(refusal("opening an upload session", &begun).into());
+            return Err(self
+                .registry
+                .refusal("opening an upload session", &begun)
+                .into());
         }
         if self.way.swap(BY_SESSION, Ordering::Relaxed) != BY_SESSION
             && self.fallback == Fallback::Auto
@@ -171,7 +174,19 @@ impl BlobPusher {
             .send(Method::PUT, &url, OCTETS, payload())
             .await?;
         *sent_all |= answer.sent == source.len();
-        created(&answer, source)
+        self.created(&answer, source)
+    }
+
+    fn created(&self, answer: &Answer, source: &Source) -> Result<Outcome, Failure> {
+        if answer.status != StatusCode::CREATED {
+            return Err(self.registry.refusal("pushing the blob", answer).into());
+        }
+        // Accepted before it had all the bytes: it has them already.
+        if answer.sent < source.len() {
+            Ok(Outcome::AlreadyThere)
+        } else {
+            Ok(Outcome::Pushed)
+        }
     }
 
     /// Pushes nothing under a digest that nothing has: refused by every registry, but differently
@@ -195,18 +210,6 @@ fn knows_no_push_by_digest(status: StatusCode) -> bool {
         status,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
     )
-}
-
-fn created(answer: &Answer, source: &Source) -> Result<Outcome, Failure> {
-    if answer.status != StatusCode::CREATED {
-        return Err(refusal("pushing the blob", answer).into());
-    }
-    // Accepted before it had all the bytes: it has them already.
-    if answer.sent < source.len() {
-        Ok(Outcome::AlreadyThere)
-    } else {
-        Ok(Outcome::Pushed)
-    }
 }
 
 /// The registry computed another digest. If this file no longer has the right one either, that is

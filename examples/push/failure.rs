@@ -96,6 +96,8 @@ pub struct Refusal {
     /// The body, where it isn't an OCI error.
     pub text: String,
     pub retry_after: Option<Duration>,
+    /// Whose credentials were tried, as in "the login of ann".
+    pub login: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -128,6 +130,7 @@ impl Refusal {
             errors,
             text,
             retry_after: retry_after(headers, SystemTime::now()),
+            login: None,
         }
     }
 
@@ -144,7 +147,14 @@ impl Refusal {
         }
     }
 
-    fn advice(&self) -> Option<&'static str> {
+    fn advice(&self) -> Option<String> {
+        if let (StatusCode::UNAUTHORIZED, Some(login)) = (self.status, &self.login) {
+            return Some(format!("it does not accept {login}"));
+        }
+        self.fixed_advice().map(str::to_owned)
+    }
+
+    fn fixed_advice(&self) -> Option<&'static str> {
         if self.has_code("DIGEST_INVALID") {
             return Some(
                 "the file is unchanged and has this digest, so something between here and the \

@@ -24,6 +24,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use url::Url;
 
+const USER_AGENT: &str = concat!("blobgate-push/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a request that carries no file. A registry may check a large index against its store.
 const SMALL_REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
@@ -102,44 +103,72 @@ impl HttpClient {
         content_type: Option<&str>,
         payload: Payload,
     ) -> Result<Answer, Failure> {
-        let mut builder = Request::builder().method(&method).uri(url.as_str()).header(
-            header::USER_AGENT,
-            concat!("blobgate-push/", env!("CARGO_PKG_VERSION")),
-        );
+        let mut builder = Request::builder()
+            .method(&method)
+            .uri(url.as_str())
+            .header(header::USER_AGENT, USER_AGENT);
         if let Some(authorization) = authorization {
             builder = builder.header(header::AUTHORIZATION, authorization);
         }
         if let Some(content_type) = content_type {
             builder = builder.header(header::CONTENT_TYPE, content_type);
         }
-        let invalid = |error: http::Error| Failure::Protocol(format!("not a request: {error}"));
-        let (source, task) = match payload {
-            Payload::File(source, task) => (source, task),
-            Payload::Empty | Payload::Bytes(_) => {
-                let bytes = match payload {
-                    Payload::Bytes(bytes) => bytes,
-                    _ => Bytes::new(),
-                };
-                if method != Method::GET && method != Method::HEAD {
-                    builder = builder.header(header::CONTENT_LENGTH, bytes.len());
-                }
-                let body = RequestBody::Bytes(Full::new(bytes));
-                let request = builder.body(body).map_err(invalid)?;
-                return tokio::time::timeout(SMALL_REQUEST_TIMEOUT, self.exchange(request))
-                    .await
-                    .unwrap_or(Err(Failure::Stalled(SMALL_REQUEST_TIMEOUT)));
-            }
-        };
-
-        let len = source.len();
-        let hold = len >= EXPECT_FROM && self.expect.load(Ordering::Relaxed);
-        builder = builder.header(header::CONTENT_LENGTH, len);
-        if hold {
-            builder = builder.header(header::EXPECT, "100-continue");
+        let request = builder
+            .body(())
+            .map_err(|error| Failure::Protocol(format!("not a request: {error}")))?;
+        match payload {
+            Payload::Empty => self.send_bytes(request, Bytes::new()).await,
+            Payload::Bytes(bytes) => self.send_bytes(request, bytes).await,
+            Payload::File(source, task) => self.send_file(request, source, task).await,
         }
-        let flow = Flow::new(hold);
-        let body = RequestBody::File(FileBody::new(source, flow.clone(), task));
-        let mut request = builder.body(body).map_err(invalid)?;
+    }
+
+    async fn send_bytes(&self, request: Request<()>, bytes: Bytes) -> Result<Answer, Failure> {
+        let mut request = request.map(|()| RequestBody::Bytes(Full::new(bytes.clone())));
+        // Some servers want a length even where there is no body.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let len = HeaderValue::from(bytes.len());
+            request.headers_mut().insert(header::CONTENT_LENGTH, len);
+        }
+        tokio::time::timeout(SMALL_REQUEST_TIMEOUT, self.exchange(request))
+            .await
+            .unwrap_or(Err(Failure::Stalled(SMALL_REQUEST_TIMEOUT)))
+    }
+
+    async fn send_file(
+        &self,
+        mut request: Request<()>,
+        source: Arc<Source>,
+        task: Task,
+    ) -> Result<Answer, Failure> {
+        let len = HeaderValue::from(source.len());
+        request.headers_mut().insert(header::CONTENT_LENGTH, len);
+        if source.len() >= EXPECT_FROM && self.expect.load(Ordering::Relaxed) {
+            let mut expecting = request.clone();
+            let value = HeaderValue::from_static("100-continue");
+            expecting.headers_mut().insert(header::EXPECT, value);
+            let flow = Flow::new(true);
+            let answer = self
+                .send_flow(expecting, source.clone(), task.clone(), flow)
+                .await?;
+            if answer.status != StatusCode::EXPECTATION_FAILED {
+                return Ok(answer);
+            }
+            self.expect.store(false, Ordering::Relaxed);
+        }
+        self.send_flow(request, source, task, Flow::new(false))
+            .await
+    }
+
+    async fn send_flow(
+        &self,
+        request: Request<()>,
+        source: Arc<Source>,
+        task: Task,
+        flow: Arc<Flow>,
+    ) -> Result<Answer, Failure> {
+        let body = FileBody::new(source, flow.clone(), task);
+        let mut request = request.map(|()| RequestBody::File(body));
         let informed = flow.clone();
         hyper::ext::on_informational(&mut request, move |answer| {
             if answer.status() == StatusCode::CONTINUE {
@@ -153,12 +182,6 @@ impl HttpClient {
             stalled = self.watch(&flow) => Err(stalled),
         };
         match result {
-            Ok(answer) if hold && answer.status == StatusCode::EXPECTATION_FAILED => {
-                self.expect.store(false, Ordering::Relaxed);
-                Err(Failure::Connection(
-                    "the server knows no `Expect: 100-continue`".into(),
-                ))
-            }
             Ok(answer) => Ok(Answer {
                 sent: flow.sent(),
                 ..answer

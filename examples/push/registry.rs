@@ -39,7 +39,7 @@ impl Registry {
     pub async fn ping(&self) -> Result<(), Failure> {
         let url = self.endpoint.url("");
         let answer = self.send(Method::GET, &url, None, Payload::Empty).await?;
-        let refusal = || refusal("reaching the registry", &answer);
+        let refusal = || self.refusal("reaching the registry", &answer);
         if answer.status == StatusCode::UNAUTHORIZED || refusal().is_temporary() {
             return Err(refusal().into());
         }
@@ -73,7 +73,7 @@ impl Registry {
             if answer.status == StatusCode::OK {
                 return Ok(true);
             }
-            let refusal = refusal("looking for the blob", &answer);
+            let refusal = self.refusal("looking for the blob", &answer);
             if refusal.is_temporary() {
                 return Err(refusal.into());
             }
@@ -130,6 +130,14 @@ impl Registry {
         }
     }
 
+    /// An answer that is not the one hoped for.
+    pub fn refusal(&self, what: &'static str, answer: &Answer) -> Refusal {
+        Refusal {
+            login: self.auth.login(),
+            ..Refusal::new(what, answer.status, &answer.headers, &answer.body)
+        }
+    }
+
     /// Where an upload session continues.
     pub fn session_url(&self, answer: &Answer) -> Result<Url, Failure> {
         let base = self.uploads_url();
@@ -145,10 +153,6 @@ impl Registry {
         }
         Ok(url)
     }
-}
-
-pub fn refusal(what: &'static str, answer: &Answer) -> Refusal {
-    Refusal::new(what, answer.status, &answer.headers, &answer.body)
 }
 
 fn location(base: &Url, answer: &Answer) -> Option<Url> {

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub struct BlobReport {
-    pub path: PathBuf,
+    /// The file, where the user named it. A layout's files are named like their digests.
+    pub path: Option<PathBuf>,
     /// Unknown where hashing failed.
     pub digest: Option<Digest>,
     pub size: u64,
@@ -76,15 +77,14 @@ impl BlobReport {
             self.name(),
             size(self.size)
         );
-        match (&self.result, self.rate()) {
+        if let Some(rate) = self.rate() {
+            let rate = format!("{}/s", size(rate));
+            line.push_str(&format!("  {:>8}  {rate:>12}", seconds(self.time)));
+        }
+        match (&self.result, &self.path) {
             (Err(failure), _) => line.push_str(&format!("  {failure}")),
-            (Ok(_), Some(rate)) => line.push_str(&format!(
-                "  {:>8}  {:>12}  {}",
-                seconds(self.time),
-                format!("{}/s", size(rate)),
-                self.path.display()
-            )),
-            (Ok(_), None) => line.push_str(&format!("  {}", self.path.display())),
+            (Ok(_), Some(path)) => line.push_str(&format!("  {}", path.display())),
+            (Ok(_), None) => (),
         }
         line
     }
@@ -175,7 +175,7 @@ impl Report {
             .iter()
             .map(|blob| {
                 json!({
-                    "path": blob.path.to_string_lossy(),
+                    "path": blob.path.as_ref().map(|path| path.to_string_lossy()),
                     "digest": blob.digest.as_ref().map(Digest::to_string),
                     "size": blob.size,
                     "outcome": blob.word().replace(' ', "_"),

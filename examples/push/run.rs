@@ -2,11 +2,12 @@
 
 use crate::args::Args;
 use crate::blob::BlobPusher;
+use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::http_client::{HttpClient, Payload};
 use crate::layout::{self, Layout, Manifest};
 use crate::progress::{Progress, Task};
-use crate::registry::{Registry, refusal};
+use crate::registry::Registry;
 use crate::report::{BlobReport, ManifestReport, Report};
 use crate::retry::retrying;
 use crate::source::Source;
@@ -33,13 +34,17 @@ struct Push {
 pub async fn run(args: Args) -> u8 {
     let began = Instant::now();
     let progress = Progress::new(args.quiet);
+    let endpoint = match args.check() {
+        Ok(endpoint) => endpoint,
+        Err(message) => Args::usage_error(&message),
+    };
     let mut report = Report {
-        registry: args.registry.to_string(),
+        registry: endpoint.to_string(),
         repository: args.repository.to_string(),
         ..Report::default()
     };
     let as_json = args.json;
-    let push = match Push::new(args, progress.clone()) {
+    let push = match Push::new(args, endpoint, progress.clone()) {
         Ok(push) => push,
         Err(message) => Args::usage_error(&message),
     };
@@ -61,9 +66,8 @@ pub async fn run(args: Args) -> u8 {
 }
 
 impl Push {
-    fn new(args: Args, progress: Progress) -> Result<Self, String> {
-        args.check()?;
-        let credentials = args.credentials(&progress)?;
+    fn new(args: Args, endpoint: Endpoint, progress: Progress) -> Result<Self, String> {
+        let credentials = args.credentials(&endpoint, &progress)?;
         let http = HttpClient::new(args.authorities()?.as_deref(), args.stall_timeout).map_err(
             |error| match &args.ca_file {
                 Some(path) => format!("--ca-file {}: {error}", path.display()),
@@ -72,7 +76,7 @@ impl Push {
         )?;
         let registry = Arc::new(Registry::new(
             http,
-            args.registry.clone(),
+            endpoint,
             args.repository.clone(),
             credentials,
         ));
@@ -144,7 +148,7 @@ impl Push {
 
     async fn push_file(&self, path: &Path) -> BlobReport {
         let mut report = BlobReport {
-            path: path.to_owned(),
+            path: Some(path.to_owned()),
             digest: None,
             size: 0,
             time: Duration::ZERO,
@@ -217,7 +221,7 @@ impl Push {
         let began = Instant::now();
         let result = self.blobs.push(digest, source, &task).await;
         let report = BlobReport {
-            path: source.path().to_owned(),
+            path: None,
             digest: Some(digest.clone()),
             size: source.len(),
             time: began.elapsed(),
@@ -247,7 +251,10 @@ impl Push {
                 if answer.status == StatusCode::CREATED {
                     Ok(())
                 } else {
-                    Err(refusal("pushing the manifest", &answer).into())
+                    Err(self
+                        .registry
+                        .refusal("pushing the manifest", &answer)
+                        .into())
                 }
             })
             .await?;

@@ -55,6 +55,15 @@ impl Authenticator {
         }
     }
 
+    /// Whose credentials these are, for messages.
+    pub fn login(&self) -> Option<String> {
+        match &self.credentials {
+            Credentials::None => None,
+            Credentials::Basic { user, .. } => Some(format!("the login of {user}")),
+            Credentials::Token(_) => Some("the token".into()),
+        }
+    }
+
     /// The authorization for the next request to the registry; empty before the first challenge.
     pub async fn grant(&self, http: &HttpClient) -> Result<Grant, Failure> {
         let mut state = self.state.lock().await;

@@ -1,6 +1,6 @@
 //! Certificates for servers that speak TLS.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// A server's certificate and key in PEM, and the certificate of the authority that signed it.
 #[derive(Debug, Clone)]
@@ -18,6 +18,9 @@ impl Identity {
     pub fn new(names: &[&str]) -> Self {
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // With the same name, OpenSSL would take the server's certificate for its own issuer.
+        ca.distinguished_name
+            .push(DnType::CommonName, "testkit authority");
         let ca_key = KeyPair::generate().expect("cannot make a key");
         let ca = CertifiedIssuer::self_signed(ca, ca_key).expect("cannot make an authority");
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use blobgate_testkit::blob::{Blob, sha256};
+use blobgate_testkit::faults::{Dialect, FaultProxy};
 use blobgate_testkit::registry::{Registry, RegistryOptions};
 use blobgate_testkit::s3::{S3Options, S3Server};
 use serde_json::{Value, json};
@@ -198,4 +199,23 @@ fn a_missing_program_and_a_wrong_config_are_named() {
     options.config = json!({ "http": { "addr": "not an address" } });
     let error = Registry::start(&options).unwrap_err().to_string();
     assert!(error.contains("not an address"), "{error}");
+}
+
+#[test]
+fn signatures_hold_through_a_fault_proxy() {
+    let dir = tempfile::tempdir().unwrap();
+    let s3 = S3Server::start(S3Options::new(dir.path().join("s3"))).unwrap();
+    let proxy = FaultProxy::start(s3.address(), Dialect::S3).unwrap();
+    let mut options = RegistryOptions::new(dir.path().join("registry"), &s3);
+    options.s3_endpoint = proxy.url();
+    let registry = Registry::start(&options).unwrap();
+    let source = dir.path().join("source");
+    fs::create_dir_all(&source).unwrap();
+    image(&source, &Blob::new(5, 12 * MIB).bytes());
+    skopeo(&[
+        "--dest-tls-verify=false",
+        &format!("oci:{}", source.display()),
+        &format!("docker://{}/a:1", registry.address()),
+    ]);
+    assert_eq!(proxy.calls(), s3.calls());
 }

@@ -92,3 +92,23 @@ impl S3Host for Domain {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_subdomains_of_the_domain_name_a_bucket() {
+        let domain = Domain("localhost".to_owned());
+        for (host, bucket) in [
+            ("127.0.0.1:9000", None),
+            ("localhost:9000", None),
+            ("registry.localhost:9000", Some("registry")),
+            ("a.b.localhost", Some("a.b")),
+            ("elsewhere.example", None),
+        ] {
+            let parsed = domain.parse_host_header(host).unwrap();
+            assert_eq!(parsed.bucket(), bucket, "{host}");
+        }
+    }
+}
