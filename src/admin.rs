@@ -20,6 +20,8 @@ pub struct Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        // pingora would keep the connection whatever the client asked for. A scrape is rare.
+        session.set_keepalive(None);
         match session.req_header().uri.path() {
             "/metrics" => {
                 self.metrics.admission(&self.admission);

@@ -258,6 +258,8 @@ fn skopeo_copy(from: &str, to: &str) {
         .args([
             "--insecure-policy",
             "copy",
+            // Else it compresses the layer on its way.
+            "--preserve-digests",
             "--src-tls-verify=false",
             "--dest-tls-verify=false",
         ])

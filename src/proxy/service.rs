@@ -64,8 +64,11 @@ impl ProxyHttp for Gate {
     }
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> Result<()> {
-        // pingora keeps a connection without limit after its first request unless told each time.
-        session.set_keepalive(Some(self.timing.keepalive.as_secs().max(1)));
+        // pingora keeps a connection without limit after its first request unless told each time;
+        // one that the client wants closed has none to set.
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(self.timing.keepalive.as_secs().max(1)));
+        }
         session.set_read_timeout(Some(self.timing.idle));
         session.set_write_timeout(Some(self.timing.idle));
         Ok(())
