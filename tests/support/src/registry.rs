@@ -167,6 +167,11 @@ impl Registry {
         self.daemon.log()
     }
 
+    /// Waits for its end, and returns that as an error with its log.
+    pub async fn unexpected_end(&self) -> io::Error {
+        self.daemon.unexpected_end().await
+    }
+
     /// Stops it in its own way, within bounds.
     pub fn stop(self) {
         self.daemon.signal(nix::sys::signal::Signal::SIGTERM);
