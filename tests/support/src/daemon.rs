@@ -63,7 +63,8 @@ pub(crate) struct Daemon {
     name: String,
     pid: Pid,
     log: PathBuf,
-    lines: Mutex<Receiver<String>>,
+    /// None once nobody wants them any more.
+    lines: Mutex<Option<Receiver<String>>>,
     exit: Arc<(Mutex<Option<ExitStatus>>, Condvar)>,
     /// The same for those who wait asynchronously: closed at the child's end.
     running: watch::Receiver<()>,
@@ -113,7 +114,7 @@ impl Daemon {
             name: name.to_owned(),
             pid: Pid::from_raw(pid.cast_signed()),
             log,
-            lines: Mutex::new(lines),
+            lines: Mutex::new(Some(lines)),
             exit,
             running,
         })
@@ -128,6 +129,7 @@ impl Daemon {
     ) -> io::Result<T> {
         let deadline = Instant::now() + bound;
         let lines = self.lines.lock().expect("lines poisoned");
+        let lines = lines.as_ref().expect("lines are ignored");
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match lines.recv_timeout(left) {
@@ -144,6 +146,12 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// From now on lines only go to the log: kept for [`Daemon::find_line`], a chatty child's would
+    /// fill the memory of a long run.
+    pub(crate) fn ignore_lines(&self) {
+        *self.lines.lock().expect("lines poisoned") = None;
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -149,6 +149,7 @@ impl Registry {
             let (_, address) = line.split_once("listening on ")?;
             address.split(['"', ',', ' ']).next()?.parse().ok()
         })?;
+        daemon.ignore_lines();
         Ok(Self { address, daemon })
     }
 
