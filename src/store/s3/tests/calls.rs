@@ -17,7 +17,7 @@ fn part() -> Part {
     part
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_blob_that_is_there_has_its_size() {
     let (store, server) =
         scripted([answer(200, "").header("content-length", "123456789012")]).await;
@@ -28,14 +28,14 @@ async fn a_blob_that_is_there_has_its_size() {
     assert_eq!(server.lines(), [format!("HEAD {}", path())]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_blob_that_is_not_there_has_none() {
     let (store, server) = scripted([answer(404, "")]).await;
     assert_eq!(store.blob_size(&digest()).await.unwrap(), None);
     server.assert_played();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_blob_goes_out_in_one_call_with_its_attributes() {
     let server = Server::start([answer(200, "").header("etag", "\"x\"")]).await;
     let config = config::Bucket {
@@ -80,7 +80,7 @@ async fn a_blob_goes_out_in_one_call_with_its_attributes() {
 
 const USER_AGENT_OF_THIS_VERSION: &str = concat!("blobgate/", env!("CARGO_PKG_VERSION"));
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_upload_is_begun_with_its_attributes_and_a_length_of_zero() {
     let server = Server::start([answer(200, CREATED)]).await;
     let config = config::Bucket {
@@ -114,7 +114,7 @@ async fn an_upload_is_begun_with_its_attributes_and_a_length_of_zero() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_part_goes_out_with_its_length_and_comes_back_with_its_etag() {
     let (store, server) = scripted([answer(200, "").header("etag", "\"tag-7\"")]).await;
     let receipt = store.put_part(&upload(), 7, part()).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_part_goes_out_with_its_length_and_comes_back_with_its_etag() {
     assert_eq!(request.body, b"one two three");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_large_part_of_many_chunks_arrives_whole() {
     let (store, server) = scripted([answer(200, "").header("etag", "\"x\"")]).await;
     let mut part = Part::default();
@@ -146,21 +146,21 @@ async fn a_large_part_of_many_chunks_arrives_whole() {
     assert!(server.requests()[0].body == expected, "the bytes differ");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_blob_can_be_put() {
     let (store, server) = scripted([answer(200, "").header("etag", "\"x\"")]).await;
     store.put_blob(&digest(), Part::default()).await.unwrap();
     assert_eq!(server.requests()[0].header("content-length"), Some("0"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_part_without_an_etag_is_no_part() {
     let (store, _server) = scripted([answer(200, "")]).await;
     let error = store.put_part(&upload(), 1, part()).await.unwrap_err();
     assert_eq!(error.class, FaultClass::Rejected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_upload_without_an_id_is_no_upload() {
     for body in ["", "<InitiateMultipartUploadResult/>", "<html>", "<a>"] {
         let (store, _server) = scripted([answer(200, body)]).await;
@@ -169,7 +169,7 @@ async fn an_upload_without_an_id_is_no_upload() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn aborting_what_is_gone_succeeds() {
     for script in [answer(204, ""), error(404, "NoSuchUpload"), answer(404, "")] {
         let (store, server) = scripted([script]).await;
@@ -181,7 +181,7 @@ async fn aborting_what_is_gone_succeeds() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn aborting_in_a_bucket_that_is_not_there_fails() {
     let (store, _server) = scripted([error(404, "NoSuchBucket")]).await;
     let error = store.abort_upload(&upload()).await.unwrap_err();
@@ -189,7 +189,7 @@ async fn aborting_in_a_bucket_that_is_not_there_fails() {
     assert_eq!(error.code.as_deref(), Some("NoSuchBucket"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_link_holds_the_digest() {
     let (store, server) = scripted([answer(200, "").header("etag", "\"x\"")]).await;
     let name = "team/app".parse().unwrap();
@@ -206,7 +206,7 @@ async fn a_link_holds_the_digest() {
     assert_eq!(requests[0].body, format!("sha256:{hex}").as_bytes());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_layout_without_links_writes_none() {
     let server = Server::start([]).await;
     let config = config::Bucket {
@@ -219,7 +219,7 @@ async fn a_layout_without_links_writes_none() {
     assert_eq!(server.lines(), Vec::<String>::new());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_check_asks_for_the_bucket_and_says_what_is_wrong() {
     let (store, server) = scripted([
         answer(200, ""),
@@ -241,7 +241,7 @@ async fn a_check_asks_for_the_bucket_and_says_what_is_wrong() {
     assert_eq!(server.lines(), ["HEAD /blobs-bucket"; 4]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_missing_list_permission_is_named() {
     let (store, _server) = scripted([answer(403, "")]).await;
     let error = store.blob_size(&digest()).await.unwrap_err();
@@ -249,7 +249,7 @@ async fn a_missing_list_permission_is_named() {
     assert!(error.message.contains("s3:ListBucket"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn connections_are_used_again() {
     let (store, server) = scripted(vec![answer(404, ""); 3]).await;
     for _ in 0..3 {
@@ -263,7 +263,7 @@ async fn connections_are_used_again() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_observer_hears_what_was_meant() {
     let server = Server::start([
         answer(404, ""),
@@ -274,7 +274,6 @@ async fn the_observer_hears_what_was_meant() {
     .await;
     let recorder = Arc::new(Recorder::default());
     let store = S3Store::new(&config(&server), recorder.clone()).unwrap();
-    tokio::time::pause();
     store.blob_size(&digest()).await.unwrap();
     assert!(!store.recently_throttled());
     store.abort_upload(&upload()).await.unwrap();
@@ -312,7 +311,7 @@ fn an_endpoint_that_is_an_address_has_no_virtual_hosts() {
     assert!(S3Store::new(&endpoint("https://s3.example.org"), Arc::new(())).is_ok());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unusable_answer_is_no_panic() {
     // rusoto's own client unwraps the first header, its generated code the others.
     let (store, _server) = scripted([

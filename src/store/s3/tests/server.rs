@@ -22,6 +22,8 @@ pub enum Step {
     Close,
     /// Reads the head, takes no byte of the body, and never answers.
     TakeNothing,
+    /// Reads the head, answers with this status, and closes without taking the body.
+    Refuse(u16),
     /// Promises more body than it sends, then closes.
     CutShort,
 }
@@ -134,7 +136,7 @@ impl Server {
             // A request beyond the script is answered so that no retry hides it.
             let next = self.script.lock().unwrap().pop_front();
             let step = next.unwrap_or_else(|| error(418, "BeyondTheScript"));
-            if !matches!(step, Step::TakeNothing) {
+            if !matches!(step, Step::TakeNothing | Step::Refuse(_)) {
                 let length = request.header("content-length").map_or(0, |length| {
                     length.parse::<usize>().expect("a decimal content-length")
                 });
@@ -177,6 +179,13 @@ impl Server {
                     return;
                 }
                 Step::Close => return,
+                Step::Refuse(status) => {
+                    let answer = format!(
+                        "HTTP/1.1 {status} Scripted\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+                    );
+                    socket.write_all(answer.as_bytes()).await.unwrap();
+                    return;
+                }
                 Step::CutShort => {
                     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nshort";
                     socket.write_all(answer).await.unwrap();
