@@ -5,3 +5,6 @@ pub mod config;
 pub mod net;
 pub mod registry;
 pub mod store;
+
+#[cfg(test)]
+mod test_server;

@@ -1,5 +1,5 @@
-use super::server::{Server, Step, answer, error};
 use super::*;
+use crate::test_server::{Server, Step, answer, error};
 
 const CREATED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><InitiateMultipartUploadResult>\
     <Bucket>blobs-bucket</Bucket><Key>k</Key><UploadId>up-1</UploadId>\

@@ -1,7 +1,7 @@
 //! Each case plays a store that says too little, and checks both the verdict and what was asked.
 
-use super::server::{Server, Step, answer, error};
 use super::*;
+use crate::test_server::{Server, Step, answer, error};
 
 const SIZE: u64 = 40_000_000;
 

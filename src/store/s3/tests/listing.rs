@@ -1,6 +1,6 @@
-use super::server::{answer, error};
 use super::*;
 use crate::store::{UploadLister, UploadMarker};
+use crate::test_server::{answer, error};
 use std::time::SystemTime;
 
 fn time(text: &str) -> SystemTime {

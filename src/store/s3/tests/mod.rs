@@ -3,12 +3,11 @@ mod completing;
 mod faults;
 mod listing;
 mod secrecy;
-pub mod server;
 
 use super::*;
 use crate::config::{Credentials, LayoutKind, Secret};
 use crate::store::{FaultClass, UploadHandle};
-use server::{Server, Step};
+use crate::test_server::{Server, Step};
 use std::sync::Mutex;
 
 pub const SECRET: &str = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY";

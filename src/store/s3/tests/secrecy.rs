@@ -1,7 +1,7 @@
 //! A bucket's credentials reach neither the log nor an error, however much is logged.
 
-use super::server::{Step, answer, error};
 use super::*;
+use crate::test_server::{Step, answer, error};
 use std::sync::OnceLock;
 
 /// Keeps every line that any target logs at any level.
@@ -33,7 +33,7 @@ fn captured() -> &'static Log {
 #[tokio::test(start_paused = true)]
 async fn secrets_are_never_logged() {
     let log = captured();
-    let server = server::Server::start([
+    let server = Server::start([
         answer(200, "").header("etag", "\"x\""),
         error(500, "InternalError"),
         error(403, "SignatureDoesNotMatch"),
