@@ -132,7 +132,7 @@ async fn a_part_goes_out_with_its_length_and_comes_back_with_its_etag() {
     assert_eq!(request.body, b"one two three");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_large_part_of_many_chunks_arrives_whole() {
     let (store, server) = scripted([answer(200, "").header("etag", "\"x\"")]).await;
     let mut part = Part::default();

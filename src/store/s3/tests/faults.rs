@@ -123,30 +123,49 @@ async fn a_wish_to_be_left_alone_is_heeded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_given_up_after_the_idle_timeout() {
-    let silences = [Step::Hang, Step::TakeNothing];
-    for silence in silences {
-        let server = Server::start([silence.clone(), stored()]).await;
-        let config = config::Bucket {
-            idle_timeout: Duration::from_secs(7),
-            call_timeout: Duration::from_secs(1000),
-            retry_budget: Duration::from_secs(2000),
-            ..config(&server)
-        };
-        let store = S3Store::new(&config, Arc::new(())).unwrap();
-        // More than the sockets' buffers hold, so that the server must take some.
-        let mut large = Part::default();
-        for _ in 0..1024 {
-            large.push(Bytes::from(vec![7; 65536]));
-        }
-        let started = Instant::now();
-        store.put_part(&upload(), 1, large).await.unwrap();
-        let took = started.elapsed();
-        assert!(
-            took >= Duration::from_secs(7) && took < Duration::from_secs(100),
-            "{silence:?}: {took:?}"
-        );
-        server.assert_played();
+    let server = Server::start([Step::Hang, stored()]).await;
+    let config = config::Bucket {
+        idle_timeout: Duration::from_secs(7),
+        call_timeout: Duration::from_secs(1000),
+        retry_budget: Duration::from_secs(2000),
+        ..config(&server)
+    };
+    let store = S3Store::new(&config, Arc::new(())).unwrap();
+    let started = Instant::now();
+    store.put_part(&upload(), 1, part()).await.unwrap();
+    let took = started.elapsed();
+    assert!(
+        took >= Duration::from_secs(7) && took < Duration::from_secs(9),
+        "{took:?}"
+    );
+    server.assert_played();
+}
+
+/// More than the sockets' buffers hold. Moving it takes real time, which a paused clock would jump.
+fn large_part() -> Part {
+    let mut part = Part::default();
+    for _ in 0..512 {
+        part.push(Bytes::from(vec![7; 65536]));
     }
+    part
+}
+
+#[tokio::test]
+async fn a_server_that_takes_nothing_is_given_up_after_the_idle_timeout() {
+    let server = Server::start([Step::TakeNothing]).await;
+    let config = config::Bucket {
+        idle_timeout: Duration::from_millis(500),
+        call_timeout: Duration::from_secs(1000),
+        retry_budget: Duration::from_secs(2000),
+        max_attempts: 1,
+        ..config(&server)
+    };
+    let store = S3Store::new(&config, Arc::new(())).unwrap();
+    let error = store
+        .put_part(&upload(), 1, large_part())
+        .await
+        .unwrap_err();
+    assert_eq!(error.class, FaultClass::Timeout, "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,7 +177,7 @@ async fn nobody_listening_is_a_connection_fault() {
     assert!(error.message.contains("refused"), "{error}");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn an_endless_answer_is_refused() {
     let body = "x".repeat(2 * 1024 * 1024);
     let (store, _server) = scripted([answer(200, &body)]).await;
@@ -166,14 +185,10 @@ async fn an_endless_answer_is_refused() {
     assert_eq!((error.class, error.attempts), (FaultClass::Rejected, 1));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_before_the_body_was_taken_is_no_success() {
+#[tokio::test]
+async fn a_refusal_before_the_body_was_taken_is_tried_again() {
     // S3 answers SlowDown at once and closes: the answer, or the broken connection, is seen.
-    let (store, server) = scripted([Step::Refuse(503), Step::Refuse(503), stored()]).await;
-    let mut large = Part::default();
-    for _ in 0..512 {
-        large.push(Bytes::from(vec![7; 65536]));
-    }
-    store.put_part(&upload(), 1, large).await.unwrap();
+    let (store, server) = scripted([Step::Refuse(503), stored()]).await;
+    store.put_part(&upload(), 1, large_part()).await.unwrap();
     server.assert_played();
 }
