@@ -10,6 +10,7 @@ mod complete;
 mod credentials;
 mod fault;
 mod listing;
+mod profile;
 mod transport;
 
 #[cfg(test)]

@@ -142,7 +142,9 @@ fn chain(profiles: &str, instance: &Server) -> (Chain, tempfile::NamedTempFile) 
     metadata.set_ip_addr_with_port("127.0.0.1", &port);
     let chain = Chain {
         environment: EnvironmentProvider::with_prefix("BLOBGATE_UNIT_TEST_NONE"),
+        file: ProfileFile::at(file.path(), "work"),
         profile: Ok(ProfileProvider::with_configuration(file.path(), "work")),
+        profile_first: false,
         container: ContainerProvider::new(),
         instance: metadata,
     };
@@ -190,7 +192,10 @@ async fn without_any_the_error_tells_where_it_looked() {
 async fn a_profile_that_makes_the_reader_panic_is_no_panic() {
     let (chain, _file) = chain("[work]\naws_access_key_id\n", &Server::nowhere());
     let error = chain.credentials().await.unwrap_err().message;
-    assert!(error.contains(": it cannot be read; container"), "{error}");
+    assert!(
+        error.contains("credential_process: it cannot be read"),
+        "{error}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
