@@ -141,7 +141,11 @@ impl ProxyHttp for Gate {
                 can_reuse_downstream: false,
             };
         };
-        if session.response_written().is_none() {
+        // A relayed `100 Continue` is no answer yet.
+        let answered = session.response_written().is_some_and(|head| {
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+        });
+        if !answered {
             self.metrics.forwarded(status);
             let left = if *error.esource() == ErrorSource::Downstream {
                 BodyLeft::Broken

@@ -1,10 +1,11 @@
 //! The same stack twice, behind plain HTTP and behind TLS, with a body to send to it.
 
 use crate::common;
-use crate::tool::{Announce, SIZE, Seen, Sending, Tool, Wire, all, body_file};
+use crate::tool::{Announce, PATIENCE, SIZE, Seen, Sending, Tool, Wire, all, body_file};
 use blobgate_testkit::stack::{Stack, StackBuilder};
 use blobgate_testkit::tls::{Files, Identity};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 pub struct Bench {
     pub stack: Stack,
@@ -63,6 +64,8 @@ impl Bench {
 pub struct Expected {
     pub status: u16,
     pub code: &'static str,
+    /// Whether it is clear before the first byte of the body.
+    pub early: bool,
     /// Of the next request.
     pub next: u16,
     /// Whether an HTTP/1.1 connection is kept, by announcement. An HTTP/2 connection always is.
@@ -91,9 +94,14 @@ pub async fn every_client(
             let before = bench.forwarded();
             let mut sending = bench.push(&digest, &file, announce);
             change(&mut sending);
+            let began = Instant::now();
             let seen = send(tool, wire, &sending);
+            let took = began.elapsed();
             let what = format!("{tool:?} {wire:?} {announce:?}: {seen:#?}");
             check(expected, wire, announce, &seen, &what);
+            if expected.early && announce == Announce::Expect {
+                assert!(took < PATIENCE, "it waited {took:?} for its answer: {what}");
+            }
             assert_eq!(bench.forwarded() - before, 1.0, "one more request: {what}");
         }
         let log = bench.stack.registry().log();
@@ -115,7 +123,7 @@ fn check(expected: &Expected, wire: Wire, announce: Announce, seen: &Seen, what:
 
 /// Sends it and says how long that took, for a reader of a test's output.
 pub fn send(tool: Tool, wire: Wire, sending: &Sending<'_>) -> Seen {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let seen = tool.send(wire, sending);
     let (announce, took) = (sending.announce, began.elapsed());
     println!(

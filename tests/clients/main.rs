@@ -5,6 +5,10 @@
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod connections;
 mod forwarded;
+mod h2client;
+mod large;
+mod multiplex;
 mod outcomes;
 mod tool;

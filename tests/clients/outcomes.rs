@@ -19,6 +19,7 @@ async fn a_refused_login() {
     let expected = Expected {
         status: 401,
         code: "UNAUTHORIZED",
+        early: true,
         next: 401,
         kept: never,
     };
@@ -36,6 +37,7 @@ async fn a_blob_too_long() {
     let expected = Expected {
         status: 413,
         code: "SIZE_INVALID",
+        early: true,
         next: 200,
         kept: never,
     };
@@ -53,6 +55,7 @@ async fn a_bad_digest_in_the_path() {
     let expected = Expected {
         status: 400,
         code: "DIGEST_INVALID",
+        early: true,
         next: 200,
         kept: never,
     };
@@ -70,6 +73,7 @@ async fn a_registry_in_maintenance() {
     let expected = Expected {
         status: 405,
         code: "",
+        early: true,
         next: 200,
         kept: never,
     };
@@ -87,6 +91,7 @@ async fn an_upstream_that_is_gone() {
     let expected = Expected {
         status: 503,
         code: "UNAVAILABLE",
+        early: true,
         next: 502,
         kept: never,
     };
@@ -110,6 +115,7 @@ async fn a_blob_that_is_there_already() {
     let expected = Expected {
         status: 201,
         code: "",
+        early: false,
         next: 200,
         // Who waits is told without sending, and then the connection is closed.
         kept: |announce| matches!(announce, Announce::Length | Announce::Chunked),
@@ -140,6 +146,7 @@ async fn a_wrong_digest() {
     let expected = Expected {
         status: 400,
         code: "DIGEST_INVALID",
+        early: false,
         next: 200,
         // The whole body was read.
         kept: always,
@@ -158,6 +165,7 @@ async fn a_store_that_fails_in_the_middle() {
     let expected = Expected {
         status: 500,
         code: "UNKNOWN",
+        early: false,
         next: 200,
         kept: never,
     };

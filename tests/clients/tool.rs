@@ -8,10 +8,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// More than the sockets' buffers and HTTP/2's windows hold together, so that a client that is not
 /// read from, or that is cut off, must notice.
 pub const SIZE: u64 = 48 * MIB;
+
+/// How long a client that asks before it sends waits for the answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What bodies are made of, so that a body's byte taken for a request is seen at the registry.
 pub const SMUGGLED: &str = "GET /v2/smuggled/tags/list HTTP/1.1\r\nHost: smuggled\r\n\r\n";
@@ -135,7 +139,11 @@ fn go(wire: Wire, sending: &Sending<'_>) -> Seen {
     match sending.announce {
         Announce::Length => {}
         Announce::Chunked => drop(command.arg("-chunked")),
-        Announce::Expect => drop(command.args(["-expect", "-wait", "5s"])),
+        Announce::Expect => drop(
+            command
+                .arg("-expect")
+                .args(["-wait", &format!("{PATIENCE:?}")]),
+        ),
         Announce::Impatient => drop(command.args(["-expect", "-wait", "1ms"])),
     }
     if let Some(ca) = &sending.ca {
@@ -177,7 +185,7 @@ fn curl(wire: Wire, sending: &Sending<'_>) -> Seen {
     // First of all, or a user's own configuration would be read.
     command.arg("--disable");
     let both = |command: &mut Command| {
-        command.args(["--silent", "--show-error", "--max-time", "20"]);
+        command.args(["--silent", "--show-error", "--max-time", "120"]);
         command.args(["--noproxy", "*"]);
         command.arg(match wire {
             Wire::Http1 | Wire::Http1Tls => "--http1.1",
@@ -205,7 +213,7 @@ fn curl(wire: Wire, sending: &Sending<'_>) -> Seen {
         Announce::Expect | Announce::Impatient => {
             let patience = match sending.announce {
                 Announce::Impatient => "0.001",
-                _ => "60",
+                _ => &format!("{}", PATIENCE.as_secs()),
             };
             command.args(["--expect100-timeout", patience]);
             command.args(["--header", "Expect: 100-continue"]);
