@@ -10,10 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// What a stream, and a whole connection, may have under way unread. 64 KiB, HTTP/2's own default,
+/// How much of one body may have come over HTTP/2 and wait to be read. 64 KiB, HTTP/2's own default,
 /// allows about 3 MB/s at a round trip of 20 ms.
 const H2_STREAM_WINDOW: u32 = 1 << 20;
-const H2_CONNECTION_WINDOW: u32 = 2 << 20;
+
+/// Requests at once over one connection. RFC 9113 (6.5.2) advises against less, and clients begin
+/// with as many before they know of a limit.
+const H2_STREAMS: u32 = 100;
+
+/// The connection's window holds all its streams' windows: pushes that wait unread for a slot would
+/// else use it up, and the one they wait for, on the same connection, could not go on.
+const H2_CONNECTION_WINDOW: u32 = H2_STREAMS * H2_STREAM_WINDOW;
 
 tokio::task_local! {
     /// Told when the header of the request this task waits for is complete.
@@ -52,6 +59,7 @@ impl Door {
         let mut h2 = default_h2_options();
         h2.initial_window_size(H2_STREAM_WINDOW);
         h2.initial_connection_window_size(H2_CONNECTION_WINDOW);
+        h2.max_concurrent_streams(H2_STREAMS);
         proxy.h2_options = Some(h2);
         Self {
             requests: Arc::new(Requests {

@@ -29,29 +29,30 @@ const DRAIN_IDLE: Duration = Duration::from_secs(10);
 /// The same for a client that waits for `100 Continue`: it sends nothing, or it just began to.
 const WITHHELD_IDLE: Duration = Duration::from_secs(2);
 
-/// Sends an answer so that the client sees it, whatever of its body is still on the way.
+/// Sends an answer so that the client sees it, whatever of its body is still on the way: the answer
+/// goes first, so that a client that watches can stop early, and the rest of the body is read after
+/// it.
 ///
-/// Over HTTP/1.1 the answer goes first and the rest of the body is read after it, so that a client
-/// that watches can stop early. Over HTTP/2 it is read before, as curl 7.88 hangs on an answer that
-/// comes before the end of its body.
+/// Not for an early success over HTTP/2, at which curl 7.88 hangs. Nor may an HTTP/2 stream be given
+/// up right after its answer: the RST_STREAM(NO_ERROR) that ends it then makes the same curl fail
+/// without a status.
 pub async fn respond(session: &mut Session, reply: Reply, left: BodyLeft) -> pingora::Result<()> {
-    if left == BodyLeft::Rest && session.is_http2() {
-        drain(session, DRAIN_IDLE).await;
-    }
     if left != BodyLeft::Nothing {
         // The next request could not be told from the rest of this one.
         session.set_keepalive(None);
     }
     send(session, reply).await?;
-    if session.is_http2() {
-        return Ok(());
-    }
     match left {
         BodyLeft::Nothing | BodyLeft::Broken => {}
         BodyLeft::Withheld => drain(session, WITHHELD_IDLE).await,
         BodyLeft::Rest => drain(session, DRAIN_IDLE).await,
     }
     Ok(())
+}
+
+/// Reads what is left of a body whose answer, the registry's own, was relayed before its end.
+pub async fn linger(session: &mut Session) {
+    drain(session, DRAIN_IDLE).await;
 }
 
 async fn send(session: &mut Session, reply: Reply) -> pingora::Result<()> {

@@ -2,7 +2,7 @@ use super::door::header_read;
 use super::forward::Forwarding;
 use super::push::Pushes;
 use super::reply::Reply;
-use super::respond::{BodyLeft, respond};
+use super::respond::{BodyLeft, linger, respond};
 use crate::metrics::Metrics;
 use crate::registry::{ErrorCode, Route, route};
 use async_trait::async_trait;
@@ -39,6 +39,8 @@ pub struct Gate {
 /// A request under way.
 pub struct Request {
     _counted: TaskTrackerToken,
+    /// The registry has answered it.
+    relayed: bool,
 }
 
 /// Marks a connection that has had a request.
@@ -52,6 +54,7 @@ impl ProxyHttp for Gate {
         header_read();
         Request {
             _counted: self.requests.token(),
+            relayed: false,
         }
     }
 
@@ -114,10 +117,19 @@ impl ProxyHttp for Gate {
         &self,
         _: &mut Session,
         response: &mut ResponseHeader,
-        _: &mut Request,
+        request: &mut Request,
     ) -> Result<()> {
+        request.relayed = true;
         self.metrics.forwarded(response.status);
         Ok(())
+    }
+
+    /// pingora's last word on a request before it closes or keeps the connection. A registry that
+    /// answers before the end of a body lets the client read that answer; so must we.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
+            linger(session).await;
+        }
     }
 
     async fn fail_to_proxy(
@@ -132,7 +144,11 @@ impl ProxyHttp for Gate {
                 can_reuse_downstream: false,
             };
         };
-        if session.response_written().is_none() {
+        // A relayed `100 Continue` is no answer yet.
+        let answered = session.response_written().is_some_and(|head| {
+            !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+        });
+        if !answered {
             self.metrics.forwarded(status);
             let left = if *error.esource() == ErrorSource::Downstream {
                 BodyLeft::Broken

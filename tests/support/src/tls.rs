@@ -1,5 +1,8 @@
 //! Certificates for servers that speak TLS.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// A server's certificate and key in PEM, and the certificate of the authority that signed it.
@@ -34,4 +37,29 @@ impl Identity {
             ca: ca.pem(),
         }
     }
+
+    /// Writes the three as PEM files into a directory.
+    pub fn save(&self, dir: &Path) -> io::Result<Files> {
+        std::fs::create_dir_all(dir)?;
+        let save = |name: &str, content: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, content).map(|()| path)
+        };
+        Ok(Files {
+            certificate: save("server.crt", &self.certificate)?,
+            key: save("server.key", &self.key)?,
+            ca: save("ca.crt", &self.ca)?,
+        })
+    }
+}
+
+/// Where an [`Identity`] lies.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// The server's certificate.
+    pub certificate: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+    /// The authority's certificate.
+    pub ca: PathBuf,
 }

@@ -1,0 +1,3 @@
+module blobgate.test/client
+
+go 1.19
