@@ -13,3 +13,6 @@ pub mod upload;
 pub mod upstream;
 
 pub use server::{RunError, Start, run};
+
+#[cfg(test)]
+mod test_server;

@@ -205,6 +205,7 @@ impl Cache {
 /// Asks each place for credentials in turn. rusoto's `ChainProvider` does the same, but tells
 /// neither where it looked nor why a place had none, and lets a place's panic through.
 struct Chain {
+    environment: EnvironmentProvider,
     profile: Result<ProfileProvider, CredentialsError>,
     container: ContainerProvider,
     instance: InstanceMetadataProvider,
@@ -217,6 +218,7 @@ impl Chain {
         let mut instance = InstanceMetadataProvider::new();
         instance.set_timeout(METADATA_TIMEOUT);
         Self {
+            environment: EnvironmentProvider::default(),
             profile: match profile {
                 Some(name) => ProfileProvider::with_default_credentials(name),
                 None => ProfileProvider::new(),
@@ -235,7 +237,7 @@ impl ProvideAwsCredentials for Chain {
             reasons.push(format!("{place}: {}", error.message));
         };
 
-        match ask(&EnvironmentProvider::default(), PROFILE_TIMEOUT).await {
+        match ask(&self.environment, PROFILE_TIMEOUT).await {
             Ok(found) => return Ok(found),
             Err(error) => missing("environment".to_owned(), error),
         }
