@@ -51,6 +51,8 @@ impl Pushes {
     /// Takes the push to its answer.
     pub async fn handle(&self, session: &mut Session, push: &BlobPush) -> pingora::Result<()> {
         let began = Instant::now();
+        // Every read of the body has a bound of its own.
+        session.set_read_timeout(None);
         let ending = self.run(session, push).await;
         let answered = match ending.reply {
             Some(reply) => respond(session, reply, ending.left).await,
@@ -186,16 +188,29 @@ impl Pushes {
                 .map_err(|_| Doubt::StoreTimeout(self.question_timeout))?
                 .map_err(Doubt::Store)
         };
-        let (permission, in_repository, in_bucket) = tokio::join!(
-            self.upstream.may_push(&push.name, &headers),
-            self.upstream.has_blob(&push.name, &push.digest, &headers),
-            in_bucket,
-        );
+        let permission = self.upstream.may_push(&push.name, &headers);
+        let presence = async {
+            tokio::join!(
+                self.upstream.has_blob(&push.name, &push.digest, &headers),
+                in_bucket,
+            )
+        };
+        tokio::pin!(permission, presence);
+        // A no is passed on at once, however long the bucket takes to answer.
+        let (permission, early) = tokio::select! {
+            biased;
+            permission = &mut permission => (permission, None),
+            presence = &mut presence => (permission.await, Some(presence)),
+        };
         self.metrics.probe(&permission);
         match permission? {
             Permission::Granted => {}
             Permission::Refused(refusal) => return Ok(Standing::Refused(Reply::refused(refusal))),
         }
+        let (in_repository, in_bucket) = match early {
+            Some(presence) => presence,
+            None => presence.await,
+        };
         let in_repository = match in_repository? {
             Presence::Present => true,
             Presence::Absent => false,

@@ -69,6 +69,9 @@ impl ProxyHttp for Gate {
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.timing.keepalive.as_secs().max(1)));
         }
+        // No registry upgrades a connection. pingora would read the body of a request that asks for
+        // it without framing, and curl asks for h2c whenever it may.
+        session.req_header_mut().remove_header(&header::UPGRADE);
         session.set_read_timeout(Some(self.timing.idle));
         session.set_write_timeout(Some(self.timing.idle));
         Ok(())
