@@ -50,7 +50,9 @@ pub async fn run(blobgate: &Path) -> Result<(), String> {
         }
     };
     tokio::select! {
-        pushed = push_all(&stack) => pushed?,
+        pushed = push_all(&stack) => {
+            pushed.map_err(|reason| format!("{reason}; blobgate's log:\n{}", blobgate.log()))?;
+        }
         () = watch => unreachable!("it watches for ever"),
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -85,6 +87,8 @@ pub async fn run(blobgate: &Path) -> Result<(), String> {
 async fn push_all(stack: &Stack) -> Result<(), String> {
     let client = Client::builder()
         .no_proxy()
+        // The kernel would take 30 seconds in which blobgate does not read for a lost connection.
+        .tcp_user_timeout(None)
         .build()
         .map_err(|error| error.to_string())?;
     let digests = futures::future::join_all((0..PUSHES).map(|seed| {
