@@ -1,5 +1,6 @@
 //! Every metric blobgate has.
 
+use crate::store::sweep::SweepReport;
 use crate::store::{FaultClass, StoreObserver, StoreOperation};
 use crate::upload::{Admission, BodyError, UploadError};
 use crate::upstream::{Permission, UpstreamError};
@@ -17,6 +18,8 @@ pub struct Metrics {
     pub received_bytes: IntCounter,
     store_calls: IntCounterVec,
     store_retries: IntCounterVec,
+    sweep_passes: IntCounterVec,
+    sweep_uploads: IntCounterVec,
     forwarded: IntCounterVec,
     probes: IntCounterVec,
     uploads_streaming: IntGauge,
@@ -26,6 +29,8 @@ pub struct Metrics {
 }
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const SWEEP_PASSES: [&str; 2] = ["complete", "cut_short"];
+const SWEEP_UPLOADS: [&str; 4] = ["young", "reported", "aborted", "failed"];
 const PROBE_ANSWERS: [&str; 4] = ["granted", "refused", "no_answer", "unclear"];
 
 impl Metrics {
@@ -107,6 +112,16 @@ impl Metrics {
                 "blobgate_store_retries_total",
                 "Store calls sent again after a failed attempt, by operation and fault.",
                 &[("operation", &operations), ("fault", &faults)],
+            )?,
+            sweep_passes: counters(
+                "blobgate_sweep_passes_total",
+                "Passes of the sweep over the bucket's open multipart uploads, by outcome.",
+                &[("outcome", &SWEEP_PASSES)],
+            )?,
+            sweep_uploads: counters(
+                "blobgate_sweep_uploads_total",
+                "Open multipart uploads at blob keys that a sweep has seen, by what it did.",
+                &[("outcome", &SWEEP_UPLOADS)],
             )?,
             forwarded: counters(
                 "blobgate_forwarded_requests_total",
@@ -236,6 +251,23 @@ impl Metrics {
         self.probes.with_label_values(&[answer]).inc();
     }
 
+    /// Counts what a pass of the sweep found and did.
+    pub fn sweep(&self, pass: &SweepReport) {
+        let outcome = SWEEP_PASSES[usize::from(pass.cut_short.is_some())];
+        self.sweep_passes.with_label_values(&[outcome]).inc();
+        let counts = [
+            pass.listed - pass.old,
+            pass.old - pass.aborted - pass.failed,
+            pass.aborted,
+            pass.failed,
+        ];
+        for (outcome, count) in SWEEP_UPLOADS.iter().zip(counts) {
+            self.sweep_uploads
+                .with_label_values(&[*outcome])
+                .inc_by(count);
+        }
+    }
+
     /// Counts an answer to a forwarded request, the upstream's or our own in its place.
     pub fn forwarded(&self, status: StatusCode) {
         let class = match status.as_u16() {
@@ -328,6 +360,8 @@ mod tests {
             .chain(&operations)
             .chain(&STATUS_CLASSES)
             .chain(&PROBE_ANSWERS)
+            .chain(&SWEEP_PASSES)
+            .chain(&SWEEP_UPLOADS)
         {
             assert!(text.contains(&format!("`{value}`")), "{value}");
         }

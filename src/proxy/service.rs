@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -34,6 +35,8 @@ pub struct Gate {
     pub timing: Timing,
     /// Counts the requests under way, each for as long as its context lives.
     pub requests: TaskTracker,
+    /// Cancelled once the process is to end.
+    pub draining: CancellationToken,
 }
 
 /// A request under way.
@@ -130,6 +133,19 @@ impl ProxyHttp for Gate {
         if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
             linger(session).await;
         }
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        _: &mut ResponseHeader,
+        _: &mut Request,
+    ) -> Result<()> {
+        if self.draining.is_cancelled() {
+            // As for a push.
+            session.set_keepalive(None);
+        }
+        Ok(())
     }
 
     async fn fail_to_proxy(

@@ -124,9 +124,19 @@ impl Blobgate {
     /// As [`Blobgate::start`], but with a config file that is there already, and that says what
     /// the options' config says.
     pub fn start_with(options: &BlobgateOptions, config: &Path) -> io::Result<Self> {
+        Self::launch(options, config, &[])
+    }
+
+    /// Starts a successor, with `--upgrade`; it serves when this returns, which is once the
+    /// running blobgate was sent SIGQUIT.
+    pub fn succeed(options: &BlobgateOptions) -> io::Result<Self> {
+        Self::launch(options, &options.write_config()?, &["--upgrade"])
+    }
+
+    fn launch(options: &BlobgateOptions, config: &Path, arguments: &[&str]) -> io::Result<Self> {
         fs::create_dir_all(&options.dir)?;
         let mut command = daemon::command(&options.binary);
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(config).args(arguments);
         command.envs(options.environment.iter().cloned());
 
         let daemon = Daemon::start("blobgate", command, options.dir.join("blobgate.log"))?;
