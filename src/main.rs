@@ -2,9 +2,9 @@
 
 use blobgate::Start;
 use blobgate::config::Config;
+use blobgate::store::s3::SECRET_LOG_TARGETS;
 use clap::Parser;
 use log::LevelFilter;
-use std::error::Error;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,39 +95,25 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by the log: it may be off, and this is why the process ends.
-            eprintln!("error: {}", with_causes(&error));
+            eprintln!("error: {error}");
             ExitCode::from(FAILED)
         }
     }
 }
 
-/// Crates that log whole request headers below info, the clients' and our own `Authorization` with
-/// them. A level for everything does not reach them: who wants that must name the crate.
-const LEAKY: [&str; 4] = [
-    "pingora_core",
-    "pingora_proxy",
-    "rusoto_core",
-    "rusoto_signature",
-];
+/// Crates that log whole request headers below info, the clients' `Authorization` with them, beside
+/// those that may log our own. A level for everything does not reach any of them: who wants that
+/// must name the crate.
+const LEAKY: [&str; 2] = ["pingora_core", "pingora_proxy"];
 
 fn logger(level: LevelFilter, rust_log: &str) -> env_logger::Builder {
     let mut builder = env_logger::Builder::new();
     builder.filter_level(level);
-    for module in LEAKY {
+    for module in LEAKY.into_iter().chain(SECRET_LOG_TARGETS) {
         builder.filter_module(module, level.min(LevelFilter::Info));
     }
     builder.parse_filters(rust_log);
     builder
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -226,7 +226,7 @@ impl PushOutcome {
             UploadError::Body(BodyError::ClientGone) => Self::ClientGone,
             UploadError::Request(_) | UploadError::Body(BodyError::Framing(_)) => Self::BadRequest,
             UploadError::Body(BodyError::Idle(_) | BodyError::TooSlow { .. }) => Self::ClientSlow,
-            UploadError::Store(_) | UploadError::DataVanished => Self::StoreFailed,
+            UploadError::Store(_) | UploadError::DataUnfit { .. } => Self::StoreFailed,
             UploadError::ShuttingDown => Self::ShuttingDown,
             UploadError::Internal(_) => Self::Internal,
         }

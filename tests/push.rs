@@ -120,13 +120,11 @@ async fn a_truncated_body_leaves_nothing() {
             connection.ended().await.unwrap(),
             "no answer is owed to a client that left"
         );
-        if abort > 0 || length > 0 {
-            // The upload was opened from the announced length, before the first part was full.
-            stack
-                .s3_faults()
-                .finished("AbortMultipartUpload", abort + 1)
-                .await;
-        }
+        // The upload was opened by the announced length, before the first part was full.
+        stack
+            .s3_faults()
+            .finished("AbortMultipartUpload", abort + 1)
+            .await;
         assert_bucket_empty(&stack);
         assert_all_free(&stack);
     }
@@ -248,6 +246,30 @@ async fn broken_data_in_the_bucket_is_replaced() {
         .put_object(BUCKET, &data_key(&digest), &b"half"[..]);
     assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
     assert_served(&stack, "a", &digest, &blob.bytes()).await;
+}
+
+#[tokio::test]
+async fn broken_data_is_never_linked_where_no_length_is_announced() {
+    let stack = stack().start().unwrap();
+    let blob = Blob::new(1, 1000);
+    let digest = blob.sha256();
+    stack
+        .s3()
+        .put_object(BUCKET, &data_key(&digest), &b"half"[..]);
+    for _ in 0..2 {
+        let answer = stream(&stack, "a", blob, false).await;
+        let (status, code, error) = error_of(answer).await;
+        assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("Content-Length"), "{message}");
+        assert_absent(&stack, "a", &digest).await;
+    }
+    assert_eq!(stream(&stack, "a", blob, true).await.status(), 201);
+    assert_served(&stack, "a", &digest, &blob.bytes()).await;
+    // There now; but a body that is not the blob is told so.
+    let other = Body::wrap_stream(Blob::new(2, 5).stream(10));
+    assert_eq!(put(&stack, "a", &digest, other).await.status(), 400);
+    assert_eq!(stream(&stack, "a", blob, false).await.status(), 201);
 }
 
 #[tokio::test]

@@ -45,6 +45,6 @@ fn body_error(error: &pingora::Error) -> BodyError {
         ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::H2Error => {
             BodyError::ClientGone
         }
-        _ => BodyError::Framing(error.to_string()),
+        other => BodyError::Framing(other.as_str().to_owned()),
     }
 }

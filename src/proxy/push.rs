@@ -60,30 +60,29 @@ impl Pushes {
         // Every read of the body has a bound of its own.
         session.set_read_timeout(None);
         let ending = self.run(session, push).await;
+        // Before the answer: whoever has read it finds it counted, and what is dropped after it
+        // is no part of the push.
+        let took = began.elapsed();
+        let received = session.body_bytes_read() as u64;
+        self.metrics.push(ending.outcome, took);
+        self.metrics.received_bytes.inc_by(received);
+        log::info!(
+            "push of {} to {}: {} after {took:.3?}, {received} bytes received",
+            push.digest,
+            push.name,
+            ending.outcome.as_str(),
+        );
         if self.draining.is_cancelled() {
             // Said rather than done, so that the client's next request goes elsewhere at once.
             session.set_keepalive(None);
         }
-        let answered = match ending.reply {
+        match ending.reply {
             Some(reply) => respond(session, reply, ending.left).await,
             None => {
                 session.set_keepalive(None);
                 Ok(())
             }
-        };
-        self.metrics.push(ending.outcome, began.elapsed());
-        self.metrics
-            .received_bytes
-            .inc_by(session.body_bytes_read() as u64);
-        log::info!(
-            "push of {} to {}: {} after {:.3?}, {} bytes received",
-            push.digest,
-            push.name,
-            ending.outcome.as_str(),
-            began.elapsed(),
-            session.body_bytes_read(),
-        );
-        answered
+        }
     }
 
     /// Answers a push that names no possible repository or blob.
@@ -107,15 +106,19 @@ impl Pushes {
         };
         let standing = tokio::select! {
             standing = self.standing(session, push, &plan) => standing,
-            () = self.stop.cancelled() => Err(Doubt::Stopping),
+            () = self.stop.cancelled() => Err(Doubt::Stopping(UploadError::ShuttingDown)),
         };
         let (outcome, result) = match standing {
             Err(doubt) => {
-                if let Doubt::Store(error) = &doubt {
-                    log::error!("push of {} to {} refused: {error}", push.digest, push.name);
-                }
+                let outcome = match &doubt {
+                    Doubt::Stopping(_) => PushOutcome::ShuttingDown,
+                    Doubt::Upstream(_) | Doubt::Store(_) | Doubt::StoreTimeout(_) => {
+                        log::error!("push of {} to {} refused: {doubt}", push.digest, push.name);
+                        PushOutcome::Unauthorisable
+                    }
+                };
                 return Ending {
-                    outcome: PushOutcome::Unauthorisable,
+                    outcome,
                     reply: Some(doubt.reply()),
                     left: unread(session, expects),
                 };
@@ -134,9 +137,10 @@ impl Pushes {
                     left: BodyLeft::Withheld,
                 };
             }
-            Ok(Standing::InRepository) => {
-                (PushOutcome::Existing, self.discard(session, plan).await)
-            }
+            Ok(Standing::InRepository) => (
+                PushOutcome::Existing,
+                self.confirm(session, push, plan).await,
+            ),
             Ok(Standing::InBucket) => (
                 PushOutcome::Linked,
                 self.prove(session, &mut expects, push, plan).await,
@@ -270,9 +274,22 @@ impl Pushes {
         self.unless_stopped(proof).await
     }
 
-    async fn discard(&self, session: &mut Session, plan: PartPlan) -> Result<u64, UploadError> {
+    /// Reads the body of a blob that is there already. One whose length was announced, and is the
+    /// data's, need not be looked at; of any other it is not known whether it is this blob.
+    async fn confirm(
+        &self,
+        session: &mut Session,
+        push: &BlobPush,
+        plan: PartPlan,
+    ) -> Result<u64, UploadError> {
         let body = PacedBody::new(SessionBody::new(session), self.pace);
-        self.unless_stopped(self.uploader.discard(plan, body)).await
+        match plan.length {
+            Some(_) => self.unless_stopped(self.uploader.discard(plan, body)).await,
+            None => {
+                self.unless_stopped(self.uploader.prove(push, plan, body))
+                    .await
+            }
+        }
     }
 
     /// A push that is stopped here is dropped, and with that aborted.
@@ -288,27 +305,25 @@ impl Pushes {
 }
 
 /// Why it is not known what to do with a push.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Doubt {
-    Upstream(UpstreamError),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
     Store(StoreError),
+    #[error("the blob store gave no answer within {0:?}")]
     StoreTimeout(Duration),
-    Stopping,
-}
-
-impl From<UpstreamError> for Doubt {
-    fn from(error: UpstreamError) -> Self {
-        Self::Upstream(error)
-    }
+    #[error(transparent)]
+    Stopping(UploadError),
 }
 
 impl Doubt {
     fn reply(&self) -> Reply {
         let message = match self {
             Self::Upstream(error) => return Reply::unauthorisable(error),
+            // What the store says of itself is the operator's, in the log.
             Self::Store(error) => format!("the blob store failed: {}", error.class.as_str()),
-            Self::StoreTimeout(limit) => format!("the blob store gave no answer within {limit:?}"),
-            Self::Stopping => UploadError::ShuttingDown.to_string(),
+            Self::StoreTimeout(_) | Self::Stopping(_) => self.to_string(),
         };
         Reply::error(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -369,7 +384,7 @@ fn unread(session: &mut Session, expects: Continue) -> BodyLeft {
 
 fn log_failure(push: &BlobPush, error: &UploadError) {
     let level = match error {
-        UploadError::Store(_) | UploadError::Internal(_) | UploadError::DataVanished => {
+        UploadError::Store(_) | UploadError::Internal(_) | UploadError::DataUnfit { .. } => {
             log::Level::Error
         }
         UploadError::AdmissionTimeout(_) | UploadError::ShuttingDown => log::Level::Warn,

@@ -104,7 +104,7 @@ impl Reply {
         let (status, code, detail) = match error {
             UploadError::AdmissionTimeout(_)
             | UploadError::ShuttingDown
-            | UploadError::DataVanished => (
+            | UploadError::DataUnfit { .. } => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 ErrorCode::Unavailable,
                 Value::Null,

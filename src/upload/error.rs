@@ -22,8 +22,9 @@ pub enum UploadError {
     Body(#[from] BodyError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the blob's data vanished from the bucket while the push was being verified")]
-    DataVanished,
+    /// The body is the blob, and what the bucket holds for it is not.
+    #[error("{}", of_unfit_data(*.found, *.size))]
+    DataUnfit { found: Option<u64>, size: u64 },
     #[error("blobgate is shutting down")]
     ShuttingDown,
     /// A bug or a dying runtime, never the client's or the store's doing.
@@ -33,6 +34,16 @@ pub enum UploadError {
 
 fn of_length(length: Option<u64>) -> String {
     length.map_or_else(String::new, |length| format!(": {length} bytes"))
+}
+
+fn of_unfit_data(found: Option<u64>, size: u64) -> String {
+    match found {
+        Some(found) => format!(
+            "the bucket holds {found} bytes under this digest, the blob has {size}; push it again \
+             with Content-Length to replace them"
+        ),
+        None => "the blob's data left the bucket while the push was verified; push it again".into(),
+    }
 }
 
 impl From<tokio::task::JoinError> for UploadError {

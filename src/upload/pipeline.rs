@@ -123,9 +123,9 @@ impl Uploader {
         Ok(size)
     }
 
-    /// Receives a blob whose data the bucket already has, and links it once the body has proven
-    /// that the client has those bytes too; its size in bytes.
-    pub async fn prove_and_link(
+    /// Receives a blob whose data the bucket already has, for the proof that the client has those
+    /// bytes too; its size in bytes.
+    pub async fn prove(
         &self,
         push: &BlobPush,
         plan: PartPlan,
@@ -135,13 +135,24 @@ impl Uploader {
         while intake.next_chunk().await?.is_some() {}
         let size = intake.verify().await?;
         // The body may have taken long to come, and a garbage collection may have run meanwhile.
-        let (found, ()) = tokio::try_join!(
-            self.store.blob_size(&push.digest),
-            self.store.link(&push.name, &push.digest),
-        )?;
+        // And only now is it known of what length the data must be.
+        let found = self.store.blob_size(&push.digest).await?;
         if found != Some(size) {
-            return Err(UploadError::DataVanished);
+            return Err(UploadError::DataUnfit { found, size });
         }
+        Ok(size)
+    }
+
+    /// As [`Uploader::prove`], and links the blob into its repository.
+    pub async fn prove_and_link(
+        &self,
+        push: &BlobPush,
+        plan: PartPlan,
+        body: impl BodySource,
+    ) -> Result<u64, UploadError> {
+        let size = self.prove(push, plan, body).await?;
+        // Not beside the question for the data: a link to other data would show unverified bytes.
+        self.store.link(&push.name, &push.digest).await?;
         Ok(size)
     }
 

@@ -438,7 +438,27 @@ async fn a_link_needs_the_whole_body_and_the_data() {
     assert!(bench.store.state.lock().unwrap().links.is_empty());
 
     let vanished = prove(split(&data, 50_000)).await;
-    assert!(matches!(vanished, Err(UploadError::DataVanished)));
+    assert!(matches!(
+        vanished,
+        Err(UploadError::DataUnfit { found: None, .. })
+    ));
+    assert!(bench.store.state.lock().unwrap().links.is_empty());
+
+    let hex = push.digest.hex().to_owned();
+    let broken = b"half".to_vec();
+    bench
+        .store
+        .state
+        .lock()
+        .unwrap()
+        .objects
+        .insert(hex, broken);
+    let unfit = prove(split(&data, 50_000)).await;
+    assert!(matches!(
+        unfit,
+        Err(UploadError::DataUnfit { found: Some(4), .. })
+    ));
+    assert!(bench.store.state.lock().unwrap().links.is_empty());
 
     let hex = push.digest.hex().to_owned();
     bench
