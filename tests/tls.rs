@@ -180,25 +180,27 @@ async fn an_upstream_that_cannot_prove_its_name_is_refused_and_said_so() {
     }
 }
 
-/// S3 by https, for blobgate through its own authority.
-fn secure_bucket(server: Identity, trusted: &Path) -> Stack {
-    let trusted = text(trusted).to_owned();
-    Stack::builder()
+/// S3 by https where it has a certificate, for blobgate through this authority.
+fn bucket_of(server: Option<Identity>, trusted: &Path) -> Stack {
+    let mut builder = Stack::builder()
         .blobgate(env!("CARGO_BIN_EXE_blobgate"))
         .config("upload.part_size", "5MiB")
-        .config("bucket.ca_file", trusted)
-        .config("bucket.max_attempts", 2)
-        .s3(move |s3| s3.tls = Some(server))
-        // The registry has no setting for an authority of its own.
-        .registry(|registry| registry.config = json!({"storage": {"s3": {"skipverify": true}}}))
-        .start()
-        .unwrap()
+        .config("bucket.max_attempts", 2);
+    if server.is_some() {
+        builder = builder
+            .config("bucket.ca_file", text(trusted))
+            // The registry has no setting for an authority of its own.
+            .registry(|registry| {
+                registry.config = json!({"storage": {"s3": {"skipverify": true}}})
+            });
+    }
+    builder.s3(move |s3| s3.tls = server).start().unwrap()
 }
 
 #[tokio::test]
 async fn a_bucket_with_a_custom_authority_is_trusted() {
     let (server, files, _dir) = identity(&["localhost"]);
-    let stack = secure_bucket(server, &files.ca);
+    let stack = bucket_of(Some(server), &files.ca);
     for (seed, size) in [(1, 1000), (2, 2 * PART + 1)] {
         let blob = Blob::new(seed, size);
         let answer = stream(&stack, "a", blob, true).await;
@@ -211,7 +213,7 @@ async fn a_bucket_with_a_custom_authority_is_trusted() {
 async fn a_bucket_of_another_authority_is_refused_and_said_so() {
     let (server, _, _dir) = identity(&["localhost"]);
     let (_, stranger, _stranger_dir) = identity(&["localhost"]);
-    let stack = secure_bucket(server, &stranger.ca);
+    let stack = bucket_of(Some(server), &stranger.ca);
     let answer = stream(&stack, "a", Blob::new(1, 1000), true).await;
     let (status, code, error) = error_of(answer).await;
     assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"), "{error}");
@@ -219,4 +221,34 @@ async fn a_bucket_of_another_authority_is_refused_and_said_so() {
     let log = stack.blobgate().log();
     assert!(log.contains("certificate verify failed"), "{log}");
     assert_bucket_empty(&stack);
+}
+
+/// The bucket in the host name, `registry.localhost`, over http and https.
+#[tokio::test]
+async fn a_bucket_with_a_host_name_of_its_own() {
+    // Who would ask for the bucket in the path would meet a certificate of another name.
+    let (server, files, _dir) = identity(&["registry.localhost"]);
+    for secure in [false, true] {
+        let mut stack = bucket_of(secure.then(|| server.clone()), &files.ca);
+        let scheme = if secure { "https" } else { "http" };
+        let endpoint = format!("{scheme}://localhost:{}", stack.s3().address().port());
+        stack
+            .restart_blobgate(|config| {
+                config
+                    .set("bucket.endpoint", endpoint)
+                    .set("bucket.path_style", false)
+            })
+            .unwrap();
+        for (seed, size) in [(1, 1000), (2, 2 * PART + 1)] {
+            let blob = Blob::new(seed, size);
+            let answer = stream(&stack, "a", blob, true).await;
+            assert_eq!(
+                answer.status(),
+                201,
+                "{scheme}: {}",
+                answer.text().await.unwrap()
+            );
+            assert_served(&stack, "a", &blob.sha256(), &blob.bytes()).await;
+        }
+    }
 }
