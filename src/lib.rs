@@ -9,6 +9,8 @@ pub mod proxy;
 pub mod registry;
 mod server;
 pub mod store;
+#[cfg(test)]
+mod test_server;
 pub mod upload;
 pub mod upstream;
 

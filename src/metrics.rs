@@ -1,5 +1,6 @@
 //! Every metric blobgate has.
 
+use crate::store::sweep::SweepReport;
 use crate::store::{FaultClass, StoreObserver, StoreOperation};
 use crate::upload::{Admission, BodyError, UploadError};
 use crate::upstream::{Permission, UpstreamError};
@@ -17,6 +18,8 @@ pub struct Metrics {
     pub received_bytes: IntCounter,
     store_calls: IntCounterVec,
     store_retries: IntCounterVec,
+    sweep_passes: IntCounterVec,
+    sweep_uploads: IntCounterVec,
     forwarded: IntCounterVec,
     probes: IntCounterVec,
     uploads_streaming: IntGauge,
@@ -24,6 +27,11 @@ pub struct Metrics {
     memory_used: IntGauge,
     memory_budget: IntGauge,
 }
+
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+const SWEEP_PASSES: [&str; 2] = ["complete", "cut_short"];
+const SWEEP_UPLOADS: [&str; 4] = ["young", "reported", "aborted", "failed"];
+const PROBE_ANSWERS: [&str; 4] = ["granted", "refused", "no_answer", "unclear"];
 
 impl Metrics {
     /// # Errors
@@ -34,8 +42,24 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        // Every label value is there from the start, at zero: a rate needs the step from nothing.
+        let counters = |name: &str, help: &str, labels: &[(&str, &[&str])]| {
+            let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
+            let counters = IntCounterVec::new(Opts::new(name, help), &names)?;
+            let mut values: Vec<Vec<&str>> = vec![Vec::new()];
+            for (_, choices) in labels {
+                values = values
+                    .iter()
+                    .flat_map(|before| {
+                        choices
+                            .iter()
+                            .map(move |choice| [before, &[*choice][..]].concat())
+                    })
+                    .collect();
+            }
+            for values in &values {
+                counters.with_label_values(values);
+            }
             registry.register(Box::new(counters.clone()))?;
             Ok::<_, prometheus::Error>(counters)
         };
@@ -44,6 +68,8 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let operations = StoreOperation::ALL.map(StoreOperation::as_str);
+        let faults = FaultClass::ALL.map(FaultClass::as_str);
         let push_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "blobgate_push_duration_seconds",
@@ -67,7 +93,7 @@ impl Metrics {
             pushes: counters(
                 "blobgate_pushes_total",
                 "Blob pushes by outcome.",
-                &["outcome"],
+                &[("outcome", &PushOutcome::ALL.map(PushOutcome::as_str))],
             )?,
             push_seconds,
             received_bytes: counter(
@@ -77,22 +103,35 @@ impl Metrics {
             store_calls: counters(
                 "blobgate_store_calls_total",
                 "Attempts of store calls, by operation and outcome.",
-                &["operation", "outcome"],
+                &[
+                    ("operation", &operations),
+                    ("outcome", &[&["ok"][..], &faults].concat()),
+                ],
             )?,
             store_retries: counters(
                 "blobgate_store_retries_total",
                 "Store calls sent again after a failed attempt, by operation and fault.",
-                &["operation", "fault"],
+                &[("operation", &operations), ("fault", &faults)],
+            )?,
+            sweep_passes: counters(
+                "blobgate_sweep_passes_total",
+                "Passes of the sweep over the bucket's open multipart uploads, by outcome.",
+                &[("outcome", &SWEEP_PASSES)],
+            )?,
+            sweep_uploads: counters(
+                "blobgate_sweep_uploads_total",
+                "Open multipart uploads at blob keys that a sweep has seen, by what it did.",
+                &[("outcome", &SWEEP_UPLOADS)],
             )?,
             forwarded: counters(
                 "blobgate_forwarded_requests_total",
                 "Requests forwarded to the upstream registry, by status class of the answer.",
-                &["status"],
+                &[("status", &STATUS_CLASSES)],
             )?,
             probes: counters(
                 "blobgate_authorisation_probes_total",
                 "Questions to the upstream whether a client may push, by answer.",
-                &["answer"],
+                &[("answer", &PROBE_ANSWERS)],
             )?,
             uploads_streaming: gauge(
                 "blobgate_uploads_streaming",
@@ -212,6 +251,23 @@ impl Metrics {
         self.probes.with_label_values(&[answer]).inc();
     }
 
+    /// Counts what a pass of the sweep found and did.
+    pub fn sweep(&self, pass: &SweepReport) {
+        let outcome = SWEEP_PASSES[usize::from(pass.cut_short.is_some())];
+        self.sweep_passes.with_label_values(&[outcome]).inc();
+        let counts = [
+            pass.listed - pass.old,
+            pass.old - pass.aborted - pass.failed,
+            pass.aborted,
+            pass.failed,
+        ];
+        for (outcome, count) in SWEEP_UPLOADS.iter().zip(counts) {
+            self.sweep_uploads
+                .with_label_values(&[*outcome])
+                .inc_by(count);
+        }
+    }
+
     /// Counts an answer to a forwarded request, the upstream's or our own in its place.
     pub fn forwarded(&self, status: StatusCode) {
         let class = match status.as_u16() {
@@ -249,5 +305,65 @@ impl StoreObserver for Metrics {
         self.store_retries
             .with_label_values(&[operation.as_str(), class.as_str()])
             .inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Name, type and label names of every metric.
+    fn registered() -> BTreeMap<String, (String, String)> {
+        let registry = Registry::new();
+        let _metrics = Metrics::new(&registry).unwrap();
+        let families = registry.gather();
+        let describe = |family: &prometheus::proto::MetricFamily| {
+            let labels: Vec<&str> = family.get_metric()[0]
+                .get_label()
+                .iter()
+                .map(|label| label.name())
+                .collect();
+            let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+            (family.name().to_owned(), (kind, labels.join(", ")))
+        };
+        families.iter().map(describe).collect()
+    }
+
+    /// The same as `docs/METRICS.md` has it, in the rows of its tables.
+    fn documented() -> BTreeMap<String, (String, String)> {
+        let rows = include_str!("../docs/METRICS.md")
+            .lines()
+            .filter(|line| line.starts_with("| `blobgate_"));
+        let unquote = |cell: &str| cell.trim().replace('`', "");
+        rows.map(|row| {
+            let cells: Vec<&str> = row.split('|').collect();
+            (unquote(cells[1]), (unquote(cells[2]), unquote(cells[3])))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_documented_metrics_are_the_real_ones() {
+        assert_eq!(documented(), registered());
+    }
+
+    #[test]
+    fn every_label_value_is_documented() {
+        let text = include_str!("../docs/METRICS.md");
+        let values = PushOutcome::ALL.map(PushOutcome::as_str);
+        let faults = FaultClass::ALL.map(FaultClass::as_str);
+        let operations = StoreOperation::ALL.map(StoreOperation::as_str);
+        for value in values
+            .iter()
+            .chain(&faults)
+            .chain(&operations)
+            .chain(&STATUS_CLASSES)
+            .chain(&PROBE_ANSWERS)
+            .chain(&SWEEP_PASSES)
+            .chain(&SWEEP_UPLOADS)
+        {
+            assert!(text.contains(&format!("`{value}`")), "{value}");
+        }
     }
 }

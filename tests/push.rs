@@ -362,3 +362,22 @@ async fn a_root_directory_is_the_registrys_own() {
         "{keys:?}"
     );
 }
+
+#[tokio::test]
+async fn an_offer_to_upgrade_the_connection_is_ignored() {
+    let stack = stack().start().unwrap();
+    let mut connection = RawConnection::open(stack.blobgate().address())
+        .await
+        .unwrap();
+    for seed in [1, 2] {
+        let blob = Blob::new(seed, 1000);
+        let head = format!(
+            "PUT /v2/a/blobs/{} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+             Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 1000\r\n\r\n",
+            blob.sha256()
+        );
+        connection.send(head).await.unwrap();
+        connection.send(blob.bytes()).await.unwrap();
+        assert_eq!(connection.response().await.unwrap().status, 201);
+    }
+}

@@ -9,6 +9,12 @@ use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a connection that was accepted may still take for its first request once the process is
+/// to end: its client could not know.
+const LAST_HEADER: Duration = Duration::from_secs(1);
 
 /// How much of one body may have come over HTTP/2 and wait to be read. 64 KiB, HTTP/2's own default,
 /// allows about 3 MB/s at a round trip of 20 ms.
@@ -33,28 +39,41 @@ pub fn header_read() {
     let _ = HEADER_READ.try_with(|read| read.notify_one());
 }
 
+/// How many connections there may be, and how long their requests may take to come.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    pub max_connections: usize,
+    pub header: Duration,
+    pub keepalive: Duration,
+}
+
+/// What is open, counted so that the process ends no sooner, and what says that it will.
+pub struct Counting {
+    pub connections: TaskTracker,
+    /// Includes connections that owe their first request.
+    pub requests: TaskTracker,
+    pub draining: CancellationToken,
+}
+
 /// The connections: how many there may be.
 pub struct Door {
     requests: Arc<Requests>,
-    connections: Semaphore,
+    permits: Semaphore,
+    connections: TaskTracker,
 }
 
 /// The requests of a connection: how long each may take to come.
 struct Requests {
     proxy: Arc<HttpProxy<Gate>>,
-    header_timeout: Duration,
-    keepalive_timeout: Duration,
+    patience: Patience,
+    under_way: TaskTracker,
+    draining: CancellationToken,
 }
 
 impl Door {
-    pub fn new(
-        mut proxy: HttpProxy<Gate>,
-        max_connections: usize,
-        header_timeout: Duration,
-        keepalive_timeout: Duration,
-    ) -> Self {
+    pub fn new(mut proxy: HttpProxy<Gate>, patience: Patience, counting: Counting) -> Self {
         let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(keepalive_timeout);
+        options.h2_idle_timeout = Some(patience.keepalive);
         proxy.server_options = Some(options);
         let mut h2 = default_h2_options();
         h2.initial_window_size(H2_STREAM_WINDOW);
@@ -64,10 +83,12 @@ impl Door {
         Self {
             requests: Arc::new(Requests {
                 proxy: Arc::new(proxy),
-                header_timeout,
-                keepalive_timeout,
+                patience,
+                under_way: counting.requests,
+                draining: counting.draining,
             }),
-            connections: Semaphore::new(max_connections),
+            permits: Semaphore::new(patience.max_connections),
+            connections: counting.connections,
         }
     }
 }
@@ -79,16 +100,15 @@ impl ServerApp for Door {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let Ok(_permit) = self.connections.try_acquire() else {
+        let _counted = self.connections.token();
+        let Ok(_permit) = self.permits.try_acquire() else {
             log::warn!("a connection was closed at once: listen.max_connections are open");
             return None;
         };
         self.requests.process_new(stream, shutdown).await
     }
 
-    async fn cleanup(&self) {
-        self.requests.cleanup().await;
-    }
+    // No `cleanup`: pingora's would close connections whose first request is on its way.
 }
 
 #[async_trait]
@@ -105,26 +125,39 @@ impl HttpServerApp for Requests {
         // pingora bounds each read of a header, which a client that sends a byte at a time never
         // trips. A later request may first stay away as long as the connection is kept.
         let before = session.take_connection_user_context();
-        let limit = match before {
-            None => self.header_timeout,
-            Some(_) => self.keepalive_timeout + self.header_timeout,
-        };
+        let Patience {
+            header, keepalive, ..
+        } = self.patience;
+        let first = before.is_none();
+        let limit = if first { header } else { keepalive + header };
         session.set_connection_user_context(before);
 
+        let owed = first.then(|| self.under_way.token());
         let read = Arc::new(Notify::new());
         let request = HEADER_READ.scope(
             Arc::clone(&read),
             self.proxy.process_new_http(session, shutdown),
         );
+        let ending = async {
+            self.draining.cancelled().await;
+            if first {
+                tokio::time::sleep(LAST_HEADER).await;
+            }
+        };
         tokio::pin!(request);
         tokio::select! {
+            // A request that is here already is taken.
+            biased;
             done = &mut request => return done,
             () = read.notified() => {}
             () = tokio::time::sleep(limit) => {
                 log::debug!("a connection was closed: no whole request header within {limit:?}");
                 return None;
             }
+            () = ending => return None,
         }
+        // It counts for itself now.
+        drop(owed);
         request.await
     }
 
@@ -134,9 +167,5 @@ impl HttpServerApp for Requests {
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
         self.proxy.server_options()
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
     }
 }

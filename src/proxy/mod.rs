@@ -8,7 +8,7 @@ mod reply;
 mod respond;
 mod service;
 
-pub use door::Door;
+pub use door::{Counting, Door, Patience};
 pub use forward::{Forwarding, SetupError as ForwardingError};
 pub use push::Pushes;
 pub use service::{Gate, Timing};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Handles blob pushes, step by step as `docs/SEMANTICS.md` has them.
 pub struct Pushes {
@@ -27,6 +28,10 @@ pub struct Pushes {
     pub question_timeout: Duration,
     /// Cancelled when uploads in flight must end.
     pub stop: CancellationToken,
+    /// Cancelled once the process is to end.
+    pub draining: CancellationToken,
+    /// Counts the pushes from header to answer, or to what is dropped after it.
+    pub under_way: TaskTracker,
 }
 
 /// What is known of the blob before its first byte.
@@ -51,7 +56,14 @@ impl Pushes {
     /// Takes the push to its answer.
     pub async fn handle(&self, session: &mut Session, push: &BlobPush) -> pingora::Result<()> {
         let began = Instant::now();
+        let _counted = self.under_way.token();
+        // Every read of the body has a bound of its own.
+        session.set_read_timeout(None);
         let ending = self.run(session, push).await;
+        if self.draining.is_cancelled() {
+            // Said rather than done, so that the client's next request goes elsewhere at once.
+            session.set_keepalive(None);
+        }
         let answered = match ending.reply {
             Some(reply) => respond(session, reply, ending.left).await,
             None => {
@@ -186,16 +198,29 @@ impl Pushes {
                 .map_err(|_| Doubt::StoreTimeout(self.question_timeout))?
                 .map_err(Doubt::Store)
         };
-        let (permission, in_repository, in_bucket) = tokio::join!(
-            self.upstream.may_push(&push.name, &headers),
-            self.upstream.has_blob(&push.name, &push.digest, &headers),
-            in_bucket,
-        );
+        let permission = self.upstream.may_push(&push.name, &headers);
+        let presence = async {
+            tokio::join!(
+                self.upstream.has_blob(&push.name, &push.digest, &headers),
+                in_bucket,
+            )
+        };
+        tokio::pin!(permission, presence);
+        // A no is passed on at once, however long the bucket takes to answer.
+        let (permission, early) = tokio::select! {
+            biased;
+            permission = &mut permission => (permission, None),
+            presence = &mut presence => (permission.await, Some(presence)),
+        };
         self.metrics.probe(&permission);
         match permission? {
             Permission::Granted => {}
             Permission::Refused(refusal) => return Ok(Standing::Refused(Reply::refused(refusal))),
         }
+        let (in_repository, in_bucket) = match early {
+            Some(presence) => presence,
+            None => presence.await,
+        };
         let in_repository = match in_repository? {
             Presence::Present => true,
             Presence::Absent => false,

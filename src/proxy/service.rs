@@ -17,6 +17,7 @@ use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -36,6 +37,8 @@ pub struct Gate {
     pub timing: Timing,
     /// Counts the requests under way, each for as long as its context lives.
     pub requests: TaskTracker,
+    /// Cancelled once the process is to end.
+    pub draining: CancellationToken,
 }
 
 /// A request under way.
@@ -74,6 +77,9 @@ impl ProxyHttp for Gate {
         if session.get_keepalive().is_some() {
             session.set_keepalive(Some(self.timing.keepalive.as_secs().max(1)));
         }
+        // No registry upgrades a connection. pingora would read the body of a request that asks for
+        // it without framing, and curl asks for h2c whenever it may.
+        session.req_header_mut().remove_header(&header::UPGRADE);
         session.set_read_timeout(Some(self.timing.idle));
         session.set_write_timeout(Some(self.timing.idle));
         Ok(())
@@ -141,6 +147,19 @@ impl ProxyHttp for Gate {
         if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
             linger(session).await;
         }
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        _: &mut ResponseHeader,
+        _: &mut Request,
+    ) -> Result<()> {
+        if self.draining.is_cancelled() {
+            // As for a push.
+            session.set_keepalive(None);
+        }
+        Ok(())
     }
 
     async fn fail_to_proxy(

@@ -1,5 +1,7 @@
 //! The wiring, in the order data flows, and the process's life from bind to exit.
 
+mod ending;
+mod handover;
 mod signals;
 mod sockets;
 
@@ -7,27 +9,28 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::proxy::{Door, Forwarding, ForwardingError, Gate, Pushes, Timing};
-use crate::store::BlobStore;
+use crate::proxy::{Counting, Door, Forwarding, ForwardingError, Gate, Patience, Pushes, Timing};
 use crate::store::s3::{self, S3Store};
+use crate::store::{BlobStore, Layout, UploadLister, sweep};
 use crate::upload::{Aborter, Admission, Limits, Pace, Uploader};
 use crate::upstream::Upstream;
+use ending::{Listening, Running};
+use handover::Predecessor;
 use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
-use signals::{Signal, Signals};
+use signals::Signals;
 use sockets::Sockets;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long requests may take to notice that they must end.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a successor waits for its predecessor to be told to hand over.
+const TAKEOVER: Duration = Duration::from_secs(60);
 
 /// Why blobgate could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -39,11 +42,11 @@ pub enum RunError {
         source: io::Error,
     },
     #[error(
-        "no listeners were handed over at {path} ({reason}); is the running process's \
+        "no listeners were handed over at {path} ({source}); is the running process's \
          upgrade_socket the same, and was it sent SIGQUIT?",
         path = .path.display()
     )]
-    TakeOver { path: PathBuf, reason: String },
+    TakeOver { path: PathBuf, source: io::Error },
     #[error("--upgrade needs upgrade_socket in the configuration: the path at which to meet")]
     NoUpgradeSocket,
     #[error("cannot use the certificate and key of listen.tls: {0}")]
@@ -87,9 +90,12 @@ pub fn run(config: Config, start: Start) -> Result<(), RunError> {
 
 async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(RunError::Runtime)?;
-    let sockets = match (start, &config.upgrade_socket) {
-        (Start::Fresh, _) => Sockets::new(),
-        (Start::Upgrade, Some(path)) => Sockets::take_over(path.clone()).await?,
+    let (mut sockets, predecessor) = match (start, &config.upgrade_socket) {
+        (Start::Fresh, _) => (Sockets::default(), None),
+        (Start::Upgrade, Some(path)) => tokio::select! {
+            taken = take_over(path) => taken.map(|(sockets, from)| (sockets, Some(from)))?,
+            _ = signals.next() => return Ok(()),
+        },
         (Start::Upgrade, None) => return Err(RunError::NoUpgradeSocket),
     };
     // Ports first: one that is taken should be said before anything else is tried.
@@ -99,15 +105,11 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         .address
         .map(|address| sockets.claim("admin.address", address))
         .transpose()?;
-    let claimed: Vec<SocketAddr> = std::iter::once(&front)
-        .chain(&back)
-        .map(|socket| socket.address)
-        .collect();
-    sockets.close_unclaimed(&claimed);
+    sockets.close_unclaimed();
 
     let metrics = Arc::new(Metrics::new(prometheus::default_registry())?);
-    let store: Arc<dyn BlobStore> =
-        Arc::new(S3Store::new(&config.bucket, Arc::clone(&metrics) as _)?);
+    let s3 = Arc::new(S3Store::new(&config.bucket, Arc::clone(&metrics) as _)?);
+    let store: Arc<dyn BlobStore> = Arc::clone(&s3) as _;
     let admission = Arc::new(Admission::new(
         config.upload.max_streaming,
         config.upload.memory_budget,
@@ -130,7 +132,8 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     )?);
     let stop = CancellationToken::new();
     let draining = CancellationToken::new();
-    let requests = TaskTracker::new();
+    let (connections, requests, pushes) =
+        (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     let gate = Gate {
         pushes: Pushes {
             store: Arc::clone(&store),
@@ -145,6 +148,8 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
             },
             question_timeout: config.upstream.probe_timeout,
             stop: stop.clone(),
+            draining: draining.clone(),
+            under_way: pushes.clone(),
         },
         forwarding,
         metrics: Arc::clone(&metrics),
@@ -153,6 +158,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
             idle: config.upstream.idle_timeout,
         },
         requests: requests.clone(),
+        draining: draining.clone(),
     };
     let conf = ServerConf {
         threads: config.threads,
@@ -160,12 +166,18 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     };
     let door = Door::new(
         http_proxy(&Arc::new(conf), gate),
-        config.listen.max_connections,
-        config.listen.header_timeout,
-        config.listen.keepalive_timeout,
+        Patience {
+            max_connections: config.listen.max_connections,
+            header: config.listen.header_timeout,
+            keepalive: config.listen.keepalive_timeout,
+        },
+        Counting {
+            connections: connections.clone(),
+            requests: requests.clone(),
+            draining: draining.clone(),
+        },
     );
 
-    let (shutdown, watch) = watch::channel(false);
     let scheme = if config.listen.tls.is_some() {
         "https"
     } else {
@@ -173,7 +185,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     };
     let tls = config.listen.tls.as_ref().map(tls_settings).transpose()?;
     let front_address = front.address;
-    let front = front.serve("blobgate", door, tls, watch.clone());
+    let front = Listening::start(|watch| front.serve("blobgate", door, tls, watch));
     log::info!("listening on {scheme}://{front_address}");
     let back = back.map(|socket| {
         let address = socket.address;
@@ -182,59 +194,69 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
             admission: Arc::clone(&admission),
             draining: draining.clone(),
         };
-        let task = socket.serve("admin", admin, None, watch);
+        let back = Listening::start(|watch| socket.serve("admin", admin, None, watch));
         log::info!("admin listening on http://{address}");
-        task
+        back
     });
-    let check = tokio::spawn(check_bucket(Arc::clone(&store)));
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.release().await
+    {
+        log::warn!("the predecessor cannot be told that it is succeeded, and may go on: {error}");
+    }
+    tokio::spawn(check_bucket(store));
+    tokio::spawn(sweep_bucket(config.clone(), s3, metrics, draining.clone()));
 
-    let grace = loop {
-        match signals.next().await {
-            Signal::Terminate => break config.grace_period,
-            Signal::Interrupt => break Duration::ZERO,
-            Signal::HandOver => match hand_over(&sockets, config.upgrade_socket.as_deref()).await {
-                Ok(()) => break config.grace_period,
-                Err(reason) => {
-                    log::error!("the listeners were not handed over, so serving goes on: {reason}");
-                }
-            },
-        }
+    let running = Running {
+        sockets,
+        front,
+        back,
+        draining,
+        connections,
+        requests,
+        pushes,
+        stop,
+        admission,
+        aborter,
     };
-    draining.cancel();
-    // Closes the listeners and the idle connections.
-    let _ = shutdown.send(true);
-    let _ = front.await;
-    requests.close();
-    log::info!(
-        "stopping: {} request(s) in flight have {grace:?} to finish",
-        requests.len()
-    );
-    tokio::select! {
-        () = requests.wait() => {}
-        () = tokio::time::sleep(grace) => {
-            log::warn!("{} request(s) did not finish in time and are ended", requests.len());
-        }
-        _ = signals.next() => log::warn!("told to stop again: ending what is in flight"),
-    }
-
-    // From here on no upload goes on; each that is dropped starts its abort.
-    stop.cancel();
-    admission.close();
-    let _ = tokio::time::timeout(FAREWELL, requests.wait()).await;
-    aborter.idle().await;
-    check.abort();
-    if let Some(back) = back {
-        back.abort();
-    }
+    let told = running
+        .until_told(
+            &mut signals,
+            config.grace_period,
+            config.upgrade_socket.as_deref(),
+        )
+        .await;
+    running.end(told, &mut signals).await;
     log::info!("stopped");
     Ok(())
 }
 
-async fn hand_over(sockets: &Sockets, path: Option<&Path>) -> Result<(), String> {
-    let path = path.ok_or("upgrade_socket is not configured")?;
-    sockets.hand_over(path).await?;
-    log::info!("the listeners were handed over at {}", path.display());
-    Ok(())
+async fn take_over(path: &Path) -> Result<(Sockets, Predecessor), RunError> {
+    log::info!(
+        "waiting up to {TAKEOVER:?} at {} for the running process to hand over its listeners: \
+         send it SIGQUIT",
+        path.display()
+    );
+    let taken = handover::take(path, TAKEOVER).await;
+    taken
+        .and_then(|(listeners, predecessor)| Ok((Sockets::taken_over(listeners)?, predecessor)))
+        .map_err(|source| RunError::TakeOver {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Removes, again and again, what killed processes left open. Ends with the drain: a successor
+/// sweeps in its own right.
+async fn sweep_bucket(
+    config: Config,
+    store: Arc<S3Store>,
+    metrics: Arc<Metrics>,
+    draining: CancellationToken,
+) {
+    let layout = Layout::new(config.bucket.layout, &config.bucket.root_directory);
+    let lister: &dyn UploadLister = &*store;
+    let report = |pass: &sweep::SweepReport| metrics.sweep(pass);
+    sweep::run(lister, &layout, &config.sweep, report, draining.cancelled()).await;
 }
 
 /// Says at start-up what the first push would otherwise find out.

@@ -47,6 +47,24 @@ impl Layout {
         }
     }
 
+    /// True for exactly the keys that [`Layout::data_key`] makes.
+    pub fn is_data_key(&self, key: &str) -> bool {
+        let Some(rest) = key.strip_prefix(&self.blob_prefix()) else {
+            return false;
+        };
+        let mut segments = rest.split('/');
+        let (algorithm, hex) = match self.kind {
+            LayoutKind::Distribution => (segments.next(), segments.nth(1)),
+            LayoutKind::Flat => (segments.next(), segments.next()),
+        };
+        let digest = match (algorithm, hex) {
+            (Some(algorithm), Some(hex)) => format!("{algorithm}:{hex}").parse(),
+            _ => return false,
+        };
+        // Made anew, the key settles whatever else there is in it.
+        digest.is_ok_and(|digest| self.data_key(&digest) == key)
+    }
+
     /// What every data key, and no other key, begins with.
     pub fn blob_prefix(&self) -> String {
         match self.kind {
@@ -85,5 +103,87 @@ mod tests {
         assert_eq!(flat.data_key(&digest), format!("blobs/sha256/{hex}"));
         assert_eq!(flat.link(&name, &digest), None);
         assert!(flat.data_key(&digest).starts_with(&flat.blob_prefix()));
+    }
+
+    #[test]
+    fn data_keys_are_told_from_all_others() {
+        let hex = "ab".repeat(32);
+        let long = "cd".repeat(64);
+        let distribution = Layout::new(LayoutKind::Distribution, "root");
+        let flat = Layout::new(LayoutKind::Flat, "root");
+        for (key, expected) in [
+            (
+                format!("root/docker/registry/v2/blobs/sha256/ab/{hex}/data"),
+                true,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha512/cd/{long}/data"),
+                true,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha256/cd/{hex}/data"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha512/ab/{hex}/data"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/md5/ab/{hex}/data"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha256/ab/{hex}/data/"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha256/ab/{hex}/data2"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha256/ab/{hex}/link"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/blobs/sha256/ab/{hex}"),
+                false,
+            ),
+            (
+                format!(
+                    "root/docker/registry/v2/blobs/sha256/AB/{}/data",
+                    hex.to_uppercase()
+                ),
+                false,
+            ),
+            (
+                format!("docker/registry/v2/blobs/sha256/ab/{hex}/data"),
+                false,
+            ),
+            (
+                format!("x/root/docker/registry/v2/blobs/sha256/ab/{hex}/data"),
+                false,
+            ),
+            (
+                format!("root/docker/registry/v2/repositories/a/_uploads/{hex}/data"),
+                false,
+            ),
+            (format!("root/blobs/sha256/{hex}"), false),
+            (String::new(), false),
+            ("root/docker/registry/v2/blobs/".to_owned(), false),
+            ("root/docker/registry/v2/blobs/sha256".to_owned(), false),
+        ] {
+            assert_eq!(distribution.is_data_key(&key), expected, "{key}");
+        }
+        for (key, expected) in [
+            (format!("root/blobs/sha256/{hex}"), true),
+            (format!("root/blobs/sha512/{long}"), true),
+            (format!("root/blobs/sha256/{hex}/data"), false),
+            (format!("root/blobs/sha256/{long}"), false),
+            (format!("root/blobs/sha256/_uploads/{hex}"), false),
+            (format!("blobs/sha256/{hex}"), false),
+            ("root/blobs/".to_owned(), false),
+        ] {
+            assert_eq!(flat.is_data_key(&key), expected, "{key}");
+        }
     }
 }

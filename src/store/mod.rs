@@ -6,6 +6,7 @@ mod observer;
 mod part;
 pub mod retry;
 pub mod s3;
+pub mod sweep;
 mod uploads;
 
 pub use error::{FaultClass, StoreError, StoreOperation};

@@ -1,6 +1,6 @@
 use super::S3Store;
 use super::fault::{self, Failure, Fault};
-use super::transport::{Attempt, Exchange};
+use super::transport::{Answer, Attempt, Exchange};
 use crate::store::retry::Schedule;
 use crate::store::{FaultClass, StoreError, StoreOperation};
 use futures::FutureExt;
@@ -34,29 +34,29 @@ impl Congestion {
 
 impl S3Store {
     /// Makes one store call, with as many attempts as the retry table gives it. `send` words the
-    /// request, anew for each attempt; `judge` says what its outcome means.
+    /// request, anew for each attempt; `judge` says what its outcome means: an answer with status
+    /// 2xx, or a fault.
     pub(super) async fn call<O, T, E, Fut>(
         &self,
         operation: StoreOperation,
         key: &str,
         send: impl Fn(S3Client) -> Fut + Send + Sync,
-        judge: impl Fn(Result<O, Fault>) -> Result<T, Fault> + Send + Sync,
+        judge: impl Fn(Result<Answer, Fault>) -> Result<T, Fault> + Send + Sync,
     ) -> Result<T, StoreError>
     where
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
     {
         let schedule = Schedule::start(self.policy, operation);
-        self.run(schedule, key, send, |result, _| judge(result))
-            .await
+        self.run(schedule, key, send, judge).await
     }
 
-    /// As [`S3Store::call`], with a schedule of the caller's, and the answer as it came for `judge`.
+    /// As [`S3Store::call`], with a schedule of the caller's.
     pub(super) async fn run<O, T, E, Fut>(
         &self,
         mut schedule: Schedule,
         key: &str,
         send: impl Fn(S3Client) -> Fut + Send + Sync,
-        judge: impl Fn(Result<O, Fault>, &Exchange) -> Result<T, Fault> + Send + Sync,
+        judge: impl Fn(Result<Answer, Fault>) -> Result<T, Fault> + Send + Sync,
     ) -> Result<T, StoreError>
     where
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
@@ -77,7 +77,7 @@ impl S3Store {
         operation: StoreOperation,
         limit: Duration,
         send: impl FnOnce(S3Client) -> Fut + Send,
-        judge: impl FnOnce(Result<O, Fault>, &Exchange) -> Result<T, Fault> + Send,
+        judge: impl FnOnce(Result<Answer, Fault>) -> Result<T, Fault> + Send,
     ) -> Result<T, Fault>
     where
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
@@ -89,20 +89,21 @@ impl S3Store {
             Client::new_not_signing(attempt.clone()),
             self.transport.addressing.region().clone(),
         );
-        // rusoto unwraps numbers that it reads in an answer.
-        let sent = AssertUnwindSafe(send(client)).catch_unwind();
+        // rusoto unwraps here and there. What it made of the answer is not asked: see `Exchange`.
+        let sent = AssertUnwindSafe(send(client).map(drop)).catch_unwind();
         let sent = tokio::time::timeout(limit, sent).await;
-        let mut exchange = attempt.take_exchange();
-        let result = match sent {
-            Ok(Ok(Ok(output))) => Ok(output),
-            Ok(Ok(Err(error))) => Err(fault_of(error, &mut exchange)),
-            Ok(Err(_panic)) => Err(super::unusable("the store's answer cannot be read")),
-            Err(_elapsed) => Err(Fault::new(
+        let Exchange { answer, fault } = attempt.take_exchange();
+        let result = match (sent, fault, answer) {
+            (Err(_elapsed), _, _) => Err(Fault::new(
                 &Failure::OutOfTime,
                 format!("no whole answer within {limit:.1?}"),
             )),
+            (Ok(_), Some(fault), _) => Err(fault),
+            (Ok(_), None, Some(answer)) if answer.status.is_success() => Ok(answer),
+            (Ok(_), None, Some(answer)) => Err(Fault::of_answer(&answer)),
+            (Ok(_), None, None) => Err(super::unusable("the request could not be put into words")),
         };
-        let result = judge(result, &exchange);
+        let result = judge(result);
         if let Err(fault) = &result {
             self.learn_from(fault);
         }
@@ -163,27 +164,5 @@ pub(super) fn give_up(schedule: &Schedule, fault: Fault) -> StoreError {
         message: fault.message,
         attempts: schedule.attempts(),
         elapsed: schedule.elapsed(),
-    }
-}
-
-/// rusoto tells services' errors apart only sometimes, and never the transport's: what we saw on
-/// the wire decides.
-fn fault_of<E>(error: RusotoError<E>, exchange: &mut Exchange) -> Fault {
-    if let Some(fault) = exchange.fault.take() {
-        return fault;
-    }
-    match &exchange.answer {
-        Some(answer) if !answer.status.is_success() => {
-            Fault::of_answer(answer.status, &answer.headers, &answer.body)
-        }
-        Some(_) | None => super::unusable(match error {
-            RusotoError::ParseError(_) => "the store's answer is not what it should be",
-            RusotoError::Validation(_)
-            | RusotoError::Service(_)
-            | RusotoError::HttpDispatch(_)
-            | RusotoError::Credentials(_)
-            | RusotoError::Unknown(_)
-            | RusotoError::Blocking => "the request could not be made",
-        }),
     }
 }

@@ -14,16 +14,14 @@
 //! | any other error | final; HEAD first where an earlier attempt may have taken effect |
 
 use super::S3Store;
+use super::answers::{self, ErrorDocument};
 use super::call::give_up;
-use super::fault::{ErrorDocument, Failure, Fault};
-use super::transport::Exchange;
+use super::fault::{Failure, Fault};
+use super::transport::Answer;
 use super::{judge_abort, judge_head};
 use crate::store::retry::{RetryPolicy, Schedule};
 use crate::store::{FaultClass, PartReceipt, StoreError, StoreOperation, UploadHandle};
-use rusoto_s3::{
-    CompleteMultipartUploadOutput, CompleteMultipartUploadRequest, CompletedMultipartUpload,
-    CompletedPart, S3,
-};
+use rusoto_s3::{CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, S3};
 use std::time::Duration;
 
 /// What the question for the object may take even where the completion's own budget is used up:
@@ -133,7 +131,7 @@ impl S3Store {
                     let request = self.head_request(key);
                     async move { s3.head_object(request).await }
                 },
-                |result, _| judge_head(result),
+                judge_head,
             )
             .await;
         match found {
@@ -159,7 +157,7 @@ impl S3Store {
                 StoreOperation::AbortMultipartUpload,
                 ABORT_LIMIT,
                 |s3| async move { s3.abort_multipart_upload(request).await },
-                |result, _| judge_abort(result),
+                judge_abort,
             )
             .await;
         if let Err(fault) = aborted {
@@ -173,34 +171,17 @@ impl S3Store {
     }
 }
 
-fn judge_complete(
-    result: Result<CompleteMultipartUploadOutput, Fault>,
-    exchange: &Exchange,
-) -> Result<(), Fault> {
-    if let Ok(output) = &result
-        && output.e_tag.as_ref().is_some_and(|e_tag| !e_tag.is_empty())
-    {
-        return Ok(());
-    }
-    match &exchange.answer {
+fn judge_complete(result: Result<Answer, Fault>) -> Result<(), Fault> {
+    let answer = result?;
+    if answers::confirms_completion(&answer.body) {
+        Ok(())
+    } else if ErrorDocument::parse(&answer.body).is_some() {
         // S3 sends the status before it knows the outcome, and the outcome in the body.
-        Some(answer) if answer.status.is_success() => {
-            if ErrorDocument::parse(&answer.body).is_some() {
-                Err(Fault::of_answer(
-                    answer.status,
-                    &answer.headers,
-                    &answer.body,
-                ))
-            } else {
-                Err(Fault::new(
-                    &Failure::Unconfirmed,
-                    "the store's answer names neither an ETag nor an error",
-                ))
-            }
-        }
-        Some(_) | None => match result {
-            Err(fault) => Err(fault),
-            Ok(_) => Err(Fault::new(&Failure::Unconfirmed, "no answer was kept")),
-        },
+        Err(Fault::of_answer(&answer))
+    } else {
+        Err(Fault::new(
+            &Failure::Unconfirmed,
+            "the store's answer names neither an ETag nor an error",
+        ))
     }
 }

@@ -1,5 +1,6 @@
 //! Where the store's credentials come from, and when they are looked up anew.
 
+use super::profile::ProfileFile;
 use crate::config;
 use futures::FutureExt;
 use rusoto_credential::{
@@ -205,7 +206,12 @@ impl Cache {
 /// Asks each place for credentials in turn. rusoto's `ChainProvider` does the same, but tells
 /// neither where it looked nor why a place had none, and lets a place's panic through.
 struct Chain {
+    environment: EnvironmentProvider,
+    file: ProfileFile,
+    /// Asked after `file`, for what only rusoto knows: a profile's `credential_process`.
     profile: Result<ProfileProvider, CredentialsError>,
+    /// The configuration names a profile, which then comes before the environment.
+    profile_first: bool,
     container: ContainerProvider,
     instance: InstanceMetadataProvider,
 }
@@ -217,49 +223,64 @@ impl Chain {
         let mut instance = InstanceMetadataProvider::new();
         instance.set_timeout(METADATA_TIMEOUT);
         Self {
+            environment: EnvironmentProvider::default(),
+            file: ProfileFile::new(profile),
             profile: match profile {
                 Some(name) => ProfileProvider::with_default_credentials(name),
                 None => ProfileProvider::new(),
             },
+            profile_first: profile.is_some(),
             container,
             instance,
         }
     }
+
+    /// The places in the order they are asked, each with its name and its limit in time.
+    fn places(&self) -> Vec<(String, Duration, Place<'_>)> {
+        let environment = (
+            "environment".to_owned(),
+            PROFILE_TIMEOUT,
+            Ok(&self.environment as _),
+        );
+        let file = (self.file.place(), PROFILE_TIMEOUT, Ok(&self.file as _));
+        let process = (
+            "the profile's credential_process".to_owned(),
+            PROFILE_TIMEOUT,
+            self.profile.as_ref().map(|profile| profile as _),
+        );
+        let container = (
+            "container".to_owned(),
+            METADATA_TIMEOUT,
+            Ok(&self.container as _),
+        );
+        let instance = (
+            "instance metadata".to_owned(),
+            METADATA_TIMEOUT,
+            Ok(&self.instance as _),
+        );
+        if self.profile_first {
+            vec![file, process, environment, container, instance]
+        } else {
+            vec![environment, file, process, container, instance]
+        }
+    }
 }
+
+type Place<'a> = Result<&'a (dyn ProvideAwsCredentials + Send + Sync), &'a CredentialsError>;
 
 #[async_trait::async_trait]
 impl ProvideAwsCredentials for Chain {
     async fn credentials(&self) -> Result<AwsCredentials, CredentialsError> {
         let mut reasons = Vec::new();
-        let mut missing = |place: String, error: CredentialsError| {
-            reasons.push(format!("{place}: {}", error.message));
-        };
-
-        match ask(&EnvironmentProvider::default(), PROFILE_TIMEOUT).await {
-            Ok(found) => return Ok(found),
-            Err(error) => missing("environment".to_owned(), error),
-        }
-        match &self.profile {
-            Ok(profile) => match ask(profile, PROFILE_TIMEOUT).await {
+        for (name, limit, place) in self.places() {
+            let found = match place {
+                Ok(provider) => ask(provider, limit).await,
+                Err(error) => Err(error.clone()),
+            };
+            match found {
                 Ok(found) => return Ok(found),
-                Err(error) => missing(
-                    format!(
-                        "profile {} in {}",
-                        profile.profile(),
-                        profile.file_path().display()
-                    ),
-                    error,
-                ),
-            },
-            Err(error) => missing("profile".to_owned(), error.clone()),
-        }
-        match ask(&self.container, METADATA_TIMEOUT).await {
-            Ok(found) => return Ok(found),
-            Err(error) => missing("container".to_owned(), error),
-        }
-        match ask(&self.instance, METADATA_TIMEOUT).await {
-            Ok(found) => return Ok(found),
-            Err(error) => missing("instance metadata".to_owned(), error),
+                Err(error) => reasons.push(format!("{name}: {}", error.message)),
+            }
         }
         Err(CredentialsError::new(format!(
             "no AWS credentials found; looked at: {}",
@@ -269,7 +290,7 @@ impl ProvideAwsCredentials for Chain {
 }
 
 async fn ask(
-    provider: &(dyn ProvideAwsCredentials + Sync),
+    provider: &(dyn ProvideAwsCredentials + Send + Sync),
     limit: Duration,
 ) -> Result<AwsCredentials, CredentialsError> {
     // The profile reader panics at a file it may not read and at a key without a value.

@@ -1,35 +1,9 @@
+use super::answers::ErrorDocument;
+use super::transport::Answer;
 use crate::net;
 use crate::store::FaultClass;
 use http::{HeaderMap, StatusCode, header};
-use serde::Deserialize;
 use std::time::{Duration, SystemTime};
-
-/// S3's error document.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#RESTErrorResponses>
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename = "Error", rename_all = "PascalCase", default)]
-pub(super) struct ErrorDocument {
-    pub code: String,
-    pub message: String,
-}
-
-impl ErrorDocument {
-    /// `None` where the body is something else, such as a success or a load balancer's page.
-    pub fn parse(body: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(body).ok()?;
-        let root = text.trim_start();
-        let root = match root.strip_prefix("<?xml") {
-            Some(rest) => rest.split_once("?>")?.1.trim_start(),
-            None => root,
-        };
-        // The deserializer takes a root element of any name.
-        if !root.starts_with("<Error") {
-            return None;
-        }
-        let document: Self = quick_xml::de::from_str(root).ok()?;
-        (!document.code.is_empty()).then_some(document)
-    }
-}
 
 /// How an attempt failed, before the retry table is asked.
 #[derive(Debug, Clone)]
@@ -144,7 +118,12 @@ impl Fault {
     }
 
     /// The fault in an answer with an error status, or with an error document inside a 200.
-    pub fn of_answer(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub fn of_answer(answer: &Answer) -> Self {
+        let Answer {
+            status,
+            headers,
+            body,
+        } = answer;
         let document = ErrorDocument::parse(body);
         let code = document.as_ref().map(|document| document.code.as_str());
         let mut message = match &document {
@@ -154,7 +133,7 @@ impl Fault {
         // A redirect or a 400 to a HEAD has no body to say it: the header is all there is.
         // <https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html>
         if let Some(region) = text(headers, "x-amz-bucket-region")
-            && (status.is_redirection() || status == StatusCode::BAD_REQUEST)
+            && (status.is_redirection() || *status == StatusCode::BAD_REQUEST)
         {
             message = format!("{message} (the bucket is in region {region})");
         }
@@ -239,41 +218,6 @@ mod tests {
     }
 
     #[test]
-    fn only_error_documents_are_read_as_such() {
-        let parsed = |body: &str| ErrorDocument::parse(body.as_bytes());
-        let expected = ErrorDocument {
-            code: "SlowDown".to_owned(),
-            message: "Please reduce your request rate & wait".to_owned(),
-        };
-        assert_eq!(
-            parsed(
-                "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n   \n<Error><Code>SlowDown</Code>\
-                 <Message>Please reduce your request rate &amp; wait</Message>\
-                 <RequestId>1</RequestId><HostId>2</HostId></Error>"
-            ),
-            Some(expected)
-        );
-        assert_eq!(
-            parsed(" \n<Error><Code>NoSuchKey</Code></Error>").map(|document| document.code),
-            Some("NoSuchKey".to_owned())
-        );
-        for other in [
-            "",
-            "<html><body>502 Bad Gateway</body></html>",
-            "<?xml version=\"1.0\"?>",
-            "<Error>",
-            "<Error></Error>",
-            "<CompleteMultipartUploadResult><ETag>x</ETag></CompleteMultipartUploadResult>",
-        ] {
-            assert_eq!(parsed(other), None, "{other}");
-        }
-        assert_eq!(
-            ErrorDocument::parse(b"<Error><Code>\xff</Code></Error>"),
-            None
-        );
-    }
-
-    #[test]
     fn a_wish_to_be_left_alone_is_read_in_both_forms() {
         let mut headers = HeaderMap::new();
         assert_eq!(retry_after(&headers), None);
@@ -291,7 +235,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-bucket-region", "eu-west-1".parse().unwrap());
         headers.insert("x-amz-request-id", "4442587FB7D0A2F9".parse().unwrap());
-        let fault = Fault::of_answer(StatusCode::MOVED_PERMANENTLY, &headers, b"");
+        let fault = Fault::of_answer(&Answer {
+            status: StatusCode::MOVED_PERMANENTLY,
+            headers,
+            body: bytes::Bytes::new(),
+        });
         assert_eq!(
             fault.message,
             "the store answered 301 Moved Permanently (the bucket is in region eu-west-1) \

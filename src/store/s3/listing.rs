@@ -1,12 +1,12 @@
-use super::S3Store;
+use super::answers::Listing;
 use super::fault::{self, Fault};
-use super::transport::Exchange;
-use crate::store::retry::Schedule;
+use super::transport::Answer;
+use super::{S3Store, unusable};
 use crate::store::{
     OpenUpload, StoreError, StoreOperation, UploadHandle, UploadLister, UploadMarker, UploadPage,
 };
 use async_trait::async_trait;
-use rusoto_s3::{ListMultipartUploadsOutput, ListMultipartUploadsRequest, S3};
+use rusoto_s3::{ListMultipartUploadsRequest, S3};
 
 /// Uploads asked for at once: some 800 bytes each, so that a page stays far below the longest
 /// answer that is read.
@@ -25,8 +25,8 @@ impl UploadLister for S3Store {
             upload_id_marker: after.and_then(|marker| marker.upload_id.clone()),
             ..Default::default()
         };
-        self.run(
-            Schedule::start(self.policy, StoreOperation::ListMultipartUploads),
+        self.call(
+            StoreOperation::ListMultipartUploads,
             &prefix,
             |s3| {
                 let request = request();
@@ -38,34 +38,25 @@ impl UploadLister for S3Store {
     }
 }
 
-fn judge_page(
-    result: Result<ListMultipartUploadsOutput, Fault>,
-    exchange: &Exchange,
-) -> Result<UploadPage, Fault> {
-    let output = result?;
-    let next = match output.next_key_marker.filter(|key| !key.is_empty()) {
-        Some(key) if output.is_truncated == Some(true) => Some(UploadMarker {
-            key,
-            upload_id: output.next_upload_id_marker.filter(|id| !id.is_empty()),
-        }),
-        _ => None,
-    };
-    let uploads = output.uploads.unwrap_or_default().into_iter();
-    let uploads = uploads.filter_map(|upload| {
-        Some(OpenUpload {
-            handle: UploadHandle {
-                key: upload.key?,
-                upload_id: upload.upload_id?,
-            },
-            initiated: upload
-                .initiated
-                .and_then(|time| humantime::parse_rfc3339(&time).ok()),
-        })
+fn judge_page(result: Result<Answer, Fault>) -> Result<UploadPage, Fault> {
+    let answer = result?;
+    let listing = Listing::parse(&answer.body)
+        .ok_or_else(|| unusable("the store's answer is no list of uploads"))?;
+    let next =
+        (listing.is_truncated && !listing.next_key_marker.is_empty()).then(|| UploadMarker {
+            key: listing.next_key_marker,
+            upload_id: Some(listing.next_upload_id_marker).filter(|id| !id.is_empty()),
+        });
+    let uploads = listing.uploads.into_iter().map(|upload| OpenUpload {
+        handle: UploadHandle {
+            key: upload.key,
+            upload_id: upload.upload_id,
+        },
+        initiated: humantime::parse_rfc3339(&upload.initiated).ok(),
     });
-    let answer = exchange.answer.as_ref();
     Ok(UploadPage {
         uploads: uploads.collect(),
         next,
-        store_time: answer.and_then(|answer| fault::date(&answer.headers)),
+        store_time: fault::date(&answer.headers),
     })
 }

@@ -4,11 +4,13 @@
 //! silence on the socket, the whole attempt), sent again as [`crate::store::retry`] says, and told
 //! to a [`StoreObserver`].
 
+mod answers;
 mod call;
 mod complete;
 mod credentials;
 mod fault;
 mod listing;
+mod profile;
 mod transport;
 
 #[cfg(test)]
@@ -34,7 +36,7 @@ use rusoto_s3::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use transport::{Addressing, Transport};
+use transport::{Addressing, Answer, Transport};
 
 /// Log targets of the libraries below this adapter that may write credentials, signatures or whole
 /// requests at `debug` and `trace`. A log filter must keep them at `info` or above.
@@ -231,7 +233,7 @@ impl BlobStore for S3Store {
                     async move { s3.create_multipart_upload(request).await }
                 },
                 |result| {
-                    let id = result?.upload_id.filter(|id| !id.is_empty());
+                    let id = answers::upload_id(&result?.body);
                     id.ok_or_else(|| unusable("the store gave the upload no id"))
                 },
             )
@@ -262,7 +264,7 @@ impl BlobStore for S3Store {
                 async move { s3.upload_part(request).await }
             },
             |result| {
-                let e_tag = result?.e_tag.filter(|e_tag| !e_tag.is_empty());
+                let e_tag = result?.e_tag();
                 let e_tag =
                     e_tag.ok_or_else(|| unusable("the store took the part without an ETag"))?;
                 Ok(PartReceipt { number, e_tag })
@@ -313,7 +315,7 @@ impl BlobStore for S3Store {
                 async move { s3.head_bucket(request).await }
             },
             |result| match result {
-                Ok(()) => Ok(()),
+                Ok(_) => Ok(()),
                 Err(mut fault) => {
                     // A HEAD's answer has no body to say it.
                     match fault.class {
@@ -343,10 +345,10 @@ fn body(data: &Part) -> ByteStream {
     ByteStream::new_with_size(futures::stream::iter(chunks), data.len() as usize)
 }
 
-fn judge_head(result: Result<rusoto_s3::HeadObjectOutput, Fault>) -> Result<Option<u64>, Fault> {
+fn judge_head(result: Result<Answer, Fault>) -> Result<Option<u64>, Fault> {
     match result {
-        Ok(output) => {
-            let size = output.content_length.and_then(|size| size.try_into().ok());
+        Ok(answer) => {
+            let size = answer.content_length();
             let size = size.ok_or_else(|| unusable("the store did not tell the object's size"))?;
             Ok(Some(size))
         }
@@ -363,7 +365,7 @@ fn judge_head(result: Result<rusoto_s3::HeadObjectOutput, Fault>) -> Result<Opti
     }
 }
 
-fn judge_abort<T>(result: Result<T, Fault>) -> Result<(), Fault> {
+fn judge_abort(result: Result<Answer, Fault>) -> Result<(), Fault> {
     match result {
         Ok(_) => Ok(()),
         // The upload is gone, which is all we want.

@@ -1,6 +1,6 @@
-//! The way from rusoto's request to the wire and back. rusoto only words the requests and reads the
-//! answers: addressing, credentials, signing and sending are done here, since its own client knows
-//! path-style addressing only, has no bounds in time, and panics at a non-ASCII response header.
+//! The way from rusoto's request to the wire, and the answer as it came. rusoto words the requests;
+//! addressing, credentials and sending are done here, since its own client knows path-style
+//! addressing only, has no bounds in time, and panics at a non-ASCII response header.
 
 use super::credentials::CredentialSource;
 use super::fault::{Failure, Fault};
@@ -104,8 +104,21 @@ pub(super) struct Answer {
     pub body: Bytes,
 }
 
-/// What happened on the wire in one attempt. rusoto passes on neither the kind of a transport error
-/// nor an answer's headers, so they are kept beside it.
+impl Answer {
+    pub fn e_tag(&self) -> Option<String> {
+        let e_tag = self.headers.get(header::ETAG)?;
+        let e_tag = String::from_utf8_lossy(e_tag.as_bytes()).into_owned();
+        Some(e_tag).filter(|e_tag| !e_tag.is_empty())
+    }
+
+    /// What `Content-Length` says: for the answer to a HEAD, the object's size in bytes.
+    pub fn content_length(&self) -> Option<u64> {
+        let length = self.headers.get(header::CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse().ok()
+    }
+}
+
+/// What happened on the wire in one attempt, kept beside rusoto's outcome, which tells less.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
     pub answer: Option<Answer>,
@@ -152,14 +165,12 @@ impl Attempt {
             .map_err(|error| Fault::new(&Failure::Wire(error.class), error.message))?;
 
         let (head, body) = answer.into_parts();
-        let answer = Answer {
+        self.exchange().answer = Some(Answer {
             status: head.status,
             headers: head.headers,
             body,
-        };
-        let response = to_rusoto(&answer);
-        self.exchange().answer = Some(answer);
-        response
+        });
+        to_rusoto(head.status)
     }
 }
 
@@ -222,35 +233,15 @@ fn to_wire(request: SignedRequest) -> Result<http::Request<net::Body>, Fault> {
     Ok(wire)
 }
 
-/// Passes on only the headers that we read from rusoto's outputs: it unwraps numbers and booleans
-/// parsed from the others.
-fn to_rusoto(answer: &Answer) -> Result<HttpResponse, Fault> {
-    let status = http02::StatusCode::from_u16(answer.status.as_u16())
+/// Passes on the status alone. We read headers and body ourselves: rusoto unwraps what it parses
+/// from headers, and its XML parser spins for ever at the end of a document that is cut short.
+fn to_rusoto(status: StatusCode) -> Result<HttpResponse, Fault> {
+    let status = http02::StatusCode::from_u16(status.as_u16())
         .map_err(|error| Fault::new(&Failure::Unusable, error.to_string()))?;
-    let mut headers = http02::HeaderMap::<String>::default();
-    if let Some(e_tag) = answer.headers.get(header::ETAG) {
-        headers.insert(
-            http02::header::ETAG,
-            String::from_utf8_lossy(e_tag.as_bytes()).into_owned(),
-        );
-    }
-    if let Some(length) = answer
-        .headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<i64>().ok())
-    {
-        headers.insert(http02::header::CONTENT_LENGTH, length.to_string());
-    }
-    // S3 sends white space while it works on a long CompleteMultipartUpload, and before an XML
-    // declaration the parser takes none.
-    let white = answer.body.len() - answer.body.trim_ascii_start().len();
-    let body = answer.body.slice(white..);
-    let size = body.len();
-    let chunks = futures::stream::once(futures::future::ready(Ok(body)));
     Ok(HttpResponse {
         status,
-        headers,
-        body: ByteStream::new_with_size(chunks, size),
+        headers: Default::default(),
+        body: ByteStream::from(Vec::new()),
     })
 }
 

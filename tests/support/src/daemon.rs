@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::sync::watch;
 
 /// Where util-linux keeps the program that lets a child die with its parent.
 const SETPRIV: &str = "/usr/bin/setpriv";
@@ -44,11 +45,16 @@ pub(crate) fn command(program: &Path) -> Command {
     } else {
         Command::new(program)
     };
+    clean_environment(&mut command);
+    command.process_group(0);
+    command
+}
+
+/// Keeps a command from proxies and from other trust than the system's.
+pub(crate) fn clean_environment(command: &mut Command) {
     for name in HARMFUL {
         command.env_remove(name);
     }
-    command.process_group(0);
-    command
 }
 
 /// A child process that serves until it is told to stop; killed when dropped.
@@ -57,8 +63,11 @@ pub(crate) struct Daemon {
     name: String,
     pid: Pid,
     log: PathBuf,
-    lines: Receiver<String>,
+    /// None once nobody wants them any more.
+    lines: Mutex<Option<Receiver<String>>>,
     exit: Arc<(Mutex<Option<ExitStatus>>, Condvar)>,
+    /// The same for those who wait asynchronously: closed at the child's end.
+    running: watch::Receiver<()>,
 }
 
 impl Daemon {
@@ -73,6 +82,7 @@ impl Daemon {
         let (line_sender, lines) = mpsc::channel();
         let exit = Arc::new((Mutex::new(None), Condvar::new()));
         let exited = Arc::clone(&exit);
+        let (run, running) = watch::channel(());
         // The child dies with the thread that spawned it, so that thread stays as long as it.
         std::thread::Builder::new()
             .name(name.to_owned())
@@ -97,14 +107,16 @@ impl Daemon {
                 let status = child.wait().expect("cannot wait for a child");
                 *exited.0.lock().expect("exit poisoned") = Some(status);
                 exited.1.notify_all();
+                drop(run);
             })?;
         let pid = start.recv().expect("the thread answers")?;
         Ok(Self {
             name: name.to_owned(),
             pid: Pid::from_raw(pid.cast_signed()),
             log,
-            lines,
+            lines: Mutex::new(Some(lines)),
             exit,
+            running,
         })
     }
 
@@ -116,9 +128,11 @@ impl Daemon {
         find: impl Fn(&str) -> Option<T>,
     ) -> io::Result<T> {
         let deadline = Instant::now() + bound;
+        let lines = self.lines.lock().expect("lines poisoned");
+        let lines = lines.as_ref().expect("lines are ignored");
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
+            match lines.recv_timeout(left) {
                 Ok(line) => {
                     if let Some(found) = find(&line) {
                         return Ok(found);
@@ -132,6 +146,12 @@ impl Daemon {
                 }
             }
         }
+    }
+
+    /// From now on lines only go to the log: kept for [`Daemon::find_line`], a chatty child's would
+    /// fill the memory of a long run.
+    pub(crate) fn ignore_lines(&self) {
+        *self.lines.lock().expect("lines poisoned") = None;
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -159,6 +179,13 @@ impl Daemon {
         let exit = self.exit.0.lock().expect("exit poisoned");
         let waited = self.exit.1.wait_timeout_while(exit, bound, |e| e.is_none());
         *waited.expect("exit poisoned").0
+    }
+
+    /// Waits for the child's end, and fails with its log.
+    pub(crate) async fn unexpected_end(&self) -> io::Error {
+        // Nothing is ever sent: the only change is the end.
+        let _ = self.running.clone().changed().await;
+        self.failure("ended")
     }
 
     fn failure(&self, what: &str) -> io::Error {

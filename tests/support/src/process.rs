@@ -95,36 +95,69 @@ pub struct BlobgateOptions {
     pub environment: Vec<(String, String)>,
 }
 
+impl BlobgateOptions {
+    /// Writes the config into the directory; returns the file.
+    pub fn write_config(&self) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.dir)?;
+        let path = self.dir.join("blobgate.yaml");
+        fs::write(&path, self.config.to_yaml())?;
+        Ok(path)
+    }
+}
+
 /// A running blobgate; killed when dropped, and when this process dies.
 #[derive(Debug)]
 pub struct Blobgate {
+    scheme: String,
     address: SocketAddr,
-    admin: SocketAddr,
+    /// None where the config turns it off.
+    admin: Option<SocketAddr>,
     daemon: Daemon,
 }
 
 impl Blobgate {
     /// Starts blobgate; it serves when this returns. Fails with its log when it ends instead.
     pub fn start(options: &BlobgateOptions) -> io::Result<Self> {
+        Self::start_with(options, &options.write_config()?)
+    }
+
+    /// As [`Blobgate::start`], but with a config file that is there already, and that says what
+    /// the options' config says.
+    pub fn start_with(options: &BlobgateOptions, config: &Path) -> io::Result<Self> {
+        Self::launch(options, config, &[])
+    }
+
+    /// Starts a successor, with `--upgrade`; it serves when this returns, which is once the
+    /// running blobgate was sent SIGQUIT.
+    pub fn succeed(options: &BlobgateOptions) -> io::Result<Self> {
+        Self::launch(options, &options.write_config()?, &["--upgrade"])
+    }
+
+    fn launch(options: &BlobgateOptions, config: &Path, arguments: &[&str]) -> io::Result<Self> {
         fs::create_dir_all(&options.dir)?;
-        let path = options.dir.join("blobgate.yaml");
-        fs::write(&path, options.config.to_yaml())?;
         let mut command = daemon::command(&options.binary);
-        command.arg("--config").arg(&path);
+        command.arg("--config").arg(config).args(arguments);
         command.envs(options.environment.iter().cloned());
 
         let daemon = Daemon::start("blobgate", command, options.dir.join("blobgate.log"))?;
-        let (mut address, mut admin) = (None, None);
-        while address.is_none() || admin.is_none() {
-            let (is_admin, found) = daemon.find_line(READY_WITHIN, |line| {
+        let wants_admin = options.config.get("admin.address") != Some(&Value::from("off"));
+        let (mut listener, mut admin) = (None, None);
+        while listener.is_none() || (wants_admin && admin.is_none()) {
+            let (before, found) = daemon.find_line(READY_WITHIN, |line| {
                 let (before, url) = line.split_once("listening on ")?;
-                Some((before.ends_with("admin "), socket_address(url)?))
+                Some((before.to_owned(), socket_address(url)?))
             })?;
-            *(if is_admin { &mut admin } else { &mut address }) = Some(found);
+            if before.ends_with("admin ") {
+                admin = Some(found.1);
+            } else {
+                listener = Some(found);
+            }
         }
+        let (scheme, address) = listener.expect("found above");
         Ok(Self {
-            address: address.expect("found above"),
-            admin: admin.expect("found above"),
+            scheme,
+            address,
+            admin,
             daemon,
         })
     }
@@ -134,14 +167,18 @@ impl Blobgate {
         self.address
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or https.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
-    /// Where metrics and health are.
+    /// Where metrics and health are. Panics when the config turns them off.
     pub fn admin_url(&self) -> String {
-        format!("http://{}", self.admin)
+        format!("http://{}", self.admin_address())
+    }
+
+    fn admin_address(&self) -> SocketAddr {
+        self.admin.expect("admin is off")
     }
 
     /// Its process id.
@@ -185,6 +222,11 @@ impl Blobgate {
         self.daemon.wait(bound)
     }
 
+    /// Waits for its end, and returns that as an error with its log.
+    pub async fn unexpected_end(&self) -> io::Error {
+        self.daemon.unexpected_end().await
+    }
+
     /// Memory it occupies now, in bytes.
     pub fn rss_bytes(&self) -> io::Result<u64> {
         memory(self.pid(), "VmRSS:")
@@ -202,7 +244,7 @@ impl Blobgate {
 
     /// Every sample of `/metrics`, by name and labels as written there.
     pub fn metrics(&self) -> io::Result<BTreeMap<String, f64>> {
-        let page = scrape(self.admin, "/metrics")?;
+        let page = scrape(self.admin_address(), "/metrics")?;
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         Ok(samples
             .filter_map(|line| {
@@ -211,6 +253,12 @@ impl Blobgate {
             })
             .collect())
     }
+}
+
+/// Keeps a command from HTTP proxies and from other trust than the system's: everything here is on
+/// this machine.
+pub fn clean_environment(command: &mut std::process::Command) {
+    daemon::clean_environment(command);
 }
 
 /// `Key:   123 kB` in a process's status.
@@ -235,15 +283,15 @@ fn cpu(pid: u32) -> io::Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
-/// The address in `http://ADDRESS`, possibly followed by more.
-fn socket_address(url: &str) -> Option<SocketAddr> {
-    let (_, address) = url.split_once("://")?;
+/// Scheme and address in `http://ADDRESS`, possibly followed by more.
+fn socket_address(url: &str) -> Option<(String, SocketAddr)> {
+    let (scheme, address) = url.split_once("://")?;
     let end = address.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;
     if address.ip().is_unspecified() {
         address.set_ip([127, 0, 0, 1].into());
     }
-    Some(address)
+    Some((scheme.to_owned(), address))
 }
 
 fn scrape(address: SocketAddr, path: &str) -> io::Result<String> {
@@ -280,11 +328,12 @@ mod tests {
     #[test]
     fn the_address_is_found_in_a_log_line() {
         for (url, address) in [
-            ("http://127.0.0.1:5000", "127.0.0.1:5000"),
-            ("https://0.0.0.0:443 (tls)", "127.0.0.1:443"),
-            ("http://[::1]:80,", "[::1]:80"),
+            ("http://127.0.0.1:5000", ("http", "127.0.0.1:5000")),
+            ("https://0.0.0.0:443 (tls)", ("https", "127.0.0.1:443")),
+            ("http://[::1]:80,", ("http", "[::1]:80")),
         ] {
-            assert_eq!(socket_address(url), address.parse().ok(), "{url}");
+            let expected = (address.0.to_owned(), address.1.parse().unwrap());
+            assert_eq!(socket_address(url), Some(expected), "{url}");
         }
     }
 }

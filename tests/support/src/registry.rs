@@ -149,6 +149,7 @@ impl Registry {
             let (_, address) = line.split_once("listening on ")?;
             address.split(['"', ',', ' ']).next()?.parse().ok()
         })?;
+        daemon.ignore_lines();
         Ok(Self { address, daemon })
     }
 
@@ -165,6 +166,11 @@ impl Registry {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    /// Waits for its end, and returns that as an error with its log.
+    pub async fn unexpected_end(&self) -> io::Error {
+        self.daemon.unexpected_end().await
     }
 
     /// Stops it in its own way, within bounds.

@@ -160,6 +160,11 @@ impl Stack {
         self.blobgate.as_ref().expect("a stack without blobgate")
     }
 
+    /// How blobgate was started. Panics when the stack was built without.
+    pub fn blobgate_options(&self) -> &BlobgateOptions {
+        self.options.as_ref().expect("a stack without blobgate")
+    }
+
     /// The faults between blobgate and S3. Panics when the stack was built without.
     pub fn s3_faults(&self) -> &FaultProxy {
         self.s3_faults.as_ref().expect("a stack without S3 faults")

@@ -19,6 +19,7 @@ use crate::tls::Identity;
 
 mod body;
 mod calls;
+mod index;
 mod listing;
 mod server;
 mod service;

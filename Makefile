@@ -1,0 +1,25 @@
+# Programs land where cargo puts them.
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# Passed on to the local stack: make run ARGS="--port 5010".
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test ci deps
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: deps ## Build everything and run blobgate with a registry and an S3 server. Options: ARGS="--help".
+	cargo build --release --locked --bin blobgate --example stack --example push
+	exec $(RELEASE)/examples/stack $(ARGS)
+
+test: deps ## Run all tests.
+	cargo test --workspace --locked
+
+ci: deps ## What every change must pass: format, lints, tests.
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(MAKE) --no-print-directory test
+
+deps: ## Install the system packages that are missing.
+	@.ci/deps

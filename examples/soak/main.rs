@@ -1,0 +1,83 @@
+//! A mixed load on blobgate with faults on either side of it, for as long as is asked, and then the
+//! question what became of every push. Exits with 1 unless nothing is wrong and nothing left behind.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+mod chaos;
+mod client;
+mod load;
+mod memory;
+mod report;
+mod soak;
+mod verdict;
+
+use soak::Plan;
+
+/// Push with many clients while stores and connections fail, then check every blob.
+#[derive(Debug, Parser)]
+#[command(name = "soak")]
+struct Options {
+    /// How long to push
+    #[arg(long, default_value_t = 120)]
+    seconds: u64,
+    /// How many clients push at once
+    #[arg(long, default_value_t = 32)]
+    clients: usize,
+    /// Which pushes and faults; the order in which they meet is left to chance
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Instead: 32 pushes of 512 MiB at once, and how much memory they take
+    #[arg(long)]
+    memory: bool,
+    /// blobgate's program [default: the one built along with this]
+    #[arg(long, value_name = "PATH")]
+    blobgate: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let Some(blobgate) = options.blobgate.or_else(built_along) else {
+        eprintln!("soak: no blobgate beside this program: cargo build --release --bin blobgate");
+        return ExitCode::FAILURE;
+    };
+    let outcome = if options.memory {
+        memory::run(&blobgate).await
+    } else {
+        let plan = Plan {
+            blobgate,
+            time: Duration::from_secs(options.seconds),
+            clients: options.clients,
+            seed: options.seed,
+            sizes: load::Sizes::ALL,
+        };
+        match soak::run(&plan).await {
+            Ok(report) => {
+                println!("{report}");
+                report.verdict()
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("soak: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Cargo puts examples into a folder beside the programs.
+fn built_along() -> Option<PathBuf> {
+    let mut path = std::env::current_exe().ok()?;
+    path.pop();
+    path.pop();
+    path.push("blobgate");
+    path.is_file().then_some(path)
+}
