@@ -37,7 +37,7 @@ pub struct Options {
     pub pool_idle_timeout: Duration,
     /// Unused connections kept for each host.
     pub pool_size: usize,
-    /// PEM bundle of certificate authorities trusted beside the system's.
+    /// PEM bundle of certificate authorities trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -266,6 +266,7 @@ fn tls_connector(options: &Options) -> Result<native_tls::TlsConnector, SetupErr
         if certificates.is_empty() {
             return Err(unusable("no certificate in it".to_owned()));
         }
+        builder.disable_built_in_roots(true);
         for certificate in certificates {
             builder.add_root_certificate(certificate);
         }
