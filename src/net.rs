@@ -2,6 +2,8 @@
 //! own questions. HTTP/1.1 over TCP or TLS, with pooled connections. It follows no redirect, reads
 //! no proxy variable, changes neither path nor headers, and runs on whatever tokio runtime calls it.
 
+mod resolver;
+
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use http::{Request, Response};
@@ -12,6 +14,7 @@ use hyper_tls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use resolver::Resolver;
 use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;
@@ -156,7 +159,7 @@ fn class_of(cause: &(dyn StdError + 'static), fallback: ErrorClass) -> Option<Er
 
 /// The sockets' timer lies below TLS, so that bytes of a handshake count as progress; the outer
 /// one bounds the whole way to a usable connection, TLS included.
-type Connector = TimeoutConnector<HttpsConnector<TimeoutConnector<HttpConnector>>>;
+type Connector = TimeoutConnector<HttpsConnector<TimeoutConnector<HttpConnector<Resolver>>>>;
 
 /// Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
@@ -166,7 +169,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(options: &Options) -> Result<Self, SetupError> {
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(TCP_KEEPALIVE));

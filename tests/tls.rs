@@ -121,37 +121,43 @@ async fn locations_lead_back_by_https() {
     assert!(location.starts_with(&format!("{base}/v2/a/")), "{location}");
 }
 
-/// A registry that speaks TLS, and blobgate told to trust this authority.
-fn secure_upstream(host: &str, server: &Files, trusted: &Path) -> Stack {
+/// A registry that speaks TLS, and blobgate told to trust one authority, on a machine that trusts
+/// another.
+fn secure_upstream(host: &str, server: &Files, trusted: Option<&Path>, system: &Path) -> Stack {
     let tls = json!({"http": {"tls": {"certificate": server.certificate, "key": server.key}}});
     let mut stack = stack()
+        .environment("SSL_CERT_FILE", text(system))
         .registry(move |registry| registry.config = tls)
         .start()
         .unwrap();
     let url = format!("https://{host}:{}", stack.registry().address().port());
     stack
         .restart_blobgate(|config| {
-            config
-                .set("upstream.url", url)
-                .set("upstream.ca_file", text(trusted))
+            let config = config.set("upstream.url", url);
+            match trusted {
+                Some(trusted) => config.set("upstream.ca_file", text(trusted)),
+                None => config,
+            }
         })
         .unwrap();
     stack
 }
 
 #[tokio::test]
-async fn an_upstream_with_a_custom_authority_is_trusted() {
+async fn an_upstream_that_proves_its_name_is_trusted() {
     let (_, files, _dir) = identity(&["localhost", "127.0.0.1"]);
-    for host in ["localhost", "127.0.0.1"] {
-        let stack = secure_upstream(host, &files, &files.ca);
+    let (_, stranger, _stranger_dir) = identity(&["localhost"]);
+    for (host, trusted, system) in [
+        ("localhost", Some(&files), &stranger),
+        ("127.0.0.1", Some(&files), &stranger),
+        ("localhost", None, &files),
+    ] {
+        let trusted = trusted.map(|files| files.ca.as_path());
+        let stack = secure_upstream(host, &files, trusted, &system.ca);
         let blob = Blob::new(1, 2 * PART + 1);
         let answer = stream(&stack, "a", blob, true).await;
-        assert_eq!(
-            answer.status(),
-            201,
-            "{host}: {}",
-            answer.text().await.unwrap()
-        );
+        let status = answer.status();
+        assert_eq!(status, 201, "{host}: {}", answer.text().await.unwrap());
         assert_served(&stack, "a", &blob.sha256(), &blob.bytes()).await;
     }
 }
@@ -160,16 +166,20 @@ async fn an_upstream_with_a_custom_authority_is_trusted() {
 async fn an_upstream_that_cannot_prove_its_name_is_refused_and_said_so() {
     let (_, files, _dir) = identity(&["localhost"]);
     let (_, stranger, _stranger_dir) = identity(&["localhost"]);
-    for (host, trusted, why) in [
-        ("localhost", &stranger, "certificate verify failed"),
-        ("127.0.0.1", &files, "certificate verify failed"),
+    for (host, trusted, system) in [
+        // The authority that is named counts, not the system's.
+        ("localhost", Some(&stranger), &files),
+        ("localhost", None, &stranger),
+        // The certificate is good, but for another name.
+        ("127.0.0.1", Some(&files), &stranger),
     ] {
-        let stack = secure_upstream(host, &files, &trusted.ca);
+        let trusted = trusted.map(|files| files.ca.as_path());
+        let stack = secure_upstream(host, &files, trusted, &system.ca);
         let answer = stream(&stack, "a", Blob::new(1, 1000), true).await;
         let (status, code, error) = error_of(answer).await;
         assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"));
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains(why), "{message}");
+        assert!(message.contains("certificate verify failed"), "{message}");
 
         let url = format!("{}/v2/", stack.blobgate().url());
         let (status, code, error) = error_of(client().get(url).send().await.unwrap()).await;
@@ -180,25 +190,27 @@ async fn an_upstream_that_cannot_prove_its_name_is_refused_and_said_so() {
     }
 }
 
-/// S3 by https, for blobgate through its own authority.
-fn secure_bucket(server: Identity, trusted: &Path) -> Stack {
-    let trusted = text(trusted).to_owned();
-    Stack::builder()
+/// S3 by https where it has a certificate, for blobgate through this authority.
+fn bucket_of(server: Option<Identity>, trusted: &Path) -> Stack {
+    let mut builder = Stack::builder()
         .blobgate(env!("CARGO_BIN_EXE_blobgate"))
         .config("upload.part_size", "5MiB")
-        .config("bucket.ca_file", trusted)
-        .config("bucket.max_attempts", 2)
-        .s3(move |s3| s3.tls = Some(server))
-        // The registry has no setting for an authority of its own.
-        .registry(|registry| registry.config = json!({"storage": {"s3": {"skipverify": true}}}))
-        .start()
-        .unwrap()
+        .config("bucket.max_attempts", 2);
+    if server.is_some() {
+        builder = builder
+            .config("bucket.ca_file", text(trusted))
+            // The registry has no setting for an authority of its own.
+            .registry(|registry| {
+                registry.config = json!({"storage": {"s3": {"skipverify": true}}})
+            });
+    }
+    builder.s3(move |s3| s3.tls = server).start().unwrap()
 }
 
 #[tokio::test]
 async fn a_bucket_with_a_custom_authority_is_trusted() {
     let (server, files, _dir) = identity(&["localhost"]);
-    let stack = secure_bucket(server, &files.ca);
+    let stack = bucket_of(Some(server), &files.ca);
     for (seed, size) in [(1, 1000), (2, 2 * PART + 1)] {
         let blob = Blob::new(seed, size);
         let answer = stream(&stack, "a", blob, true).await;
@@ -211,7 +223,7 @@ async fn a_bucket_with_a_custom_authority_is_trusted() {
 async fn a_bucket_of_another_authority_is_refused_and_said_so() {
     let (server, _, _dir) = identity(&["localhost"]);
     let (_, stranger, _stranger_dir) = identity(&["localhost"]);
-    let stack = secure_bucket(server, &stranger.ca);
+    let stack = bucket_of(Some(server), &stranger.ca);
     let answer = stream(&stack, "a", Blob::new(1, 1000), true).await;
     let (status, code, error) = error_of(answer).await;
     assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"), "{error}");
@@ -219,4 +231,34 @@ async fn a_bucket_of_another_authority_is_refused_and_said_so() {
     let log = stack.blobgate().log();
     assert!(log.contains("certificate verify failed"), "{log}");
     assert_bucket_empty(&stack);
+}
+
+/// The bucket in the host name, `registry.localhost`, over http and https.
+#[tokio::test]
+async fn a_bucket_with_a_host_name_of_its_own() {
+    // Who would ask for the bucket in the path would meet a certificate of another name.
+    let (server, files, _dir) = identity(&["registry.localhost"]);
+    for secure in [false, true] {
+        let mut stack = bucket_of(secure.then(|| server.clone()), &files.ca);
+        let scheme = if secure { "https" } else { "http" };
+        let endpoint = format!("{scheme}://localhost:{}", stack.s3().address().port());
+        stack
+            .restart_blobgate(|config| {
+                config
+                    .set("bucket.endpoint", endpoint)
+                    .set("bucket.path_style", false)
+            })
+            .unwrap();
+        for (seed, size) in [(1, 1000), (2, 2 * PART + 1)] {
+            let blob = Blob::new(seed, size);
+            let answer = stream(&stack, "a", blob, true).await;
+            assert_eq!(
+                answer.status(),
+                201,
+                "{scheme}: {}",
+                answer.text().await.unwrap()
+            );
+            assert_served(&stack, "a", &blob.sha256(), &blob.bytes()).await;
+        }
+    }
 }

@@ -1,10 +1,13 @@
 use crate::config;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
+use pingora::protocols::Digest;
 use pingora::proxy::Session;
+use pingora::tls::ssl::SslRef;
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::{ALPN, HttpPeer};
 use pingora::{Error, ErrorType, OrErr, Result};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +24,22 @@ pub struct Forwarding {
     connect_timeout: Duration,
     idle_timeout: Duration,
     trust_forwarded: bool,
+}
+
+/// Marks a connection whose certificate names the address it goes to.
+struct AddressNamed;
+
+fn names_address(ssl: &SslRef, address: IpAddr) -> bool {
+    let names = ssl
+        .peer_certificate()
+        .and_then(|certificate| certificate.subject_alt_names());
+    names.is_some_and(|names| {
+        names.iter().any(|name| match (name.ipaddress(), address) {
+            (Some(named), IpAddr::V4(address)) => named == address.octets(),
+            (Some(named), IpAddr::V6(address)) => named == address.octets(),
+            (None, _) => false,
+        })
+    })
 }
 
 /// Why forwarding cannot be set up.
@@ -81,12 +100,42 @@ impl Forwarding {
             })?;
         let mut peer = HttpPeer::new(address, self.tls, self.host.clone());
         peer.options.ca.clone_from(&self.ca);
+        if let Some(address) = self.named_by_address() {
+            // pingora compares host names only; `check_peer` insists on the outcome of this.
+            peer.options.verify_hostname = false;
+            peer.options.upstream_tls_handshake_complete_hook = Some(Arc::new(move |ssl| {
+                names_address(ssl, address).then(|| Arc::new(AddressNamed) as _)
+            }));
+        }
         peer.options.alpn = ALPN::H1;
         peer.options.connection_timeout = Some(self.connect_timeout);
         peer.options.total_connection_timeout = Some(self.connect_timeout * 2);
         peer.options.read_timeout = Some(self.idle_timeout);
         peer.options.write_timeout = Some(self.idle_timeout);
         Ok(peer)
+    }
+
+    /// To be called before anything is sent to an upstream that is known by its address.
+    pub fn check_peer(&self, digest: Option<&Digest>) -> Result<()> {
+        if self.named_by_address().is_none() {
+            return Ok(());
+        }
+        let named = digest
+            .and_then(|digest| digest.ssl_digest.as_ref())
+            .is_some_and(|tls| tls.extension.get::<AddressNamed>().is_some());
+        if named {
+            return Ok(());
+        }
+        Err(Error::explain(
+            ErrorType::InvalidCert,
+            "the upstream's certificate does not name its address",
+        )
+        .into_up())
+    }
+
+    /// The address that an upstream's certificate has to name, as its URL has no host name.
+    fn named_by_address(&self) -> Option<IpAddr> {
+        self.host.parse().ok().filter(|_| self.tls)
     }
 
     /// Tells the upstream who asks, and by what name and scheme, so that the Location URLs it makes

@@ -8,11 +8,13 @@ use crate::registry::{ErrorCode, Route, route};
 use async_trait::async_trait;
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use serde_json::Value;
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -105,6 +107,18 @@ impl ProxyHttp for Gate {
 
     async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> Result<Box<HttpPeer>> {
         Ok(Box::new(self.forwarding.peer().await?))
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _reused: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        digest: Option<&Digest>,
+        _: &mut Request,
+    ) -> Result<()> {
+        self.forwarding.check_peer(digest)
     }
 
     async fn upstream_request_filter(
@@ -228,6 +242,10 @@ fn failure_reply(status: StatusCode, error: &Error) -> Reply {
                 "the registry gave no answer in time ({})",
                 error.etype().as_str()
             ),
+        ),
+        StatusCode::BAD_GATEWAY if *error.etype() == ErrorType::InvalidCert => (
+            ErrorCode::Unavailable,
+            "the registry's certificate could not be verified".to_owned(),
         ),
         StatusCode::BAD_GATEWAY => (
             ErrorCode::Unavailable,

@@ -279,6 +279,7 @@ fn go_client() -> &'static Path {
         command.env("GOPROXY", "off").env("GOTOOLCHAIN", "local");
         command.env("GOWORK", "off").env("CGO_ENABLED", "0");
         command.env("GOCACHE", to.join("cache"));
+        command.env("GOPATH", to.join("path"));
         run(command, "golang-go");
         client
     })
