@@ -141,12 +141,11 @@ impl Forwarding {
     /// Tells the upstream who asks, and by what name and scheme, so that the Location URLs it makes
     /// lead back here.
     pub fn mark(&self, session: &Session, request: &mut RequestHeader) -> Result<()> {
-        for (name, value) in &self.forwarded_headers(session) {
-            request.insert_header(name, value.clone())?;
+        for name in &FORWARDED {
+            request.remove_header(name);
         }
-        if !self.trust_forwarded {
-            // distribution prefers it to the others (`registry/api/v2/urls.go`).
-            request.remove_header(&header::FORWARDED);
+        for (name, value) in &self.forwarded_headers(session) {
+            request.append_header(name, value)?;
         }
         Ok(())
     }
@@ -154,8 +153,8 @@ impl Forwarding {
     /// The client's headers, marked the same way, for the questions blobgate asks itself.
     pub fn marked_headers(&self, session: &Session) -> HeaderMap {
         let mut headers = crate::upstream::question_headers(&session.req_header().headers);
-        if !self.trust_forwarded {
-            headers.remove(header::FORWARDED);
+        for name in &FORWARDED {
+            headers.remove(name);
         }
         headers.extend(self.forwarded_headers(session));
         if let Some(host) = host(session.req_header()) {
@@ -165,43 +164,68 @@ impl Forwarding {
     }
 
     fn forwarded_headers(&self, session: &Session) -> HeaderMap {
-        let incoming = &session.req_header().headers;
-        let mut headers = HeaderMap::new();
-
-        let kept = |name: &HeaderName| {
-            self.trust_forwarded
-                .then(|| incoming.get(name).cloned())
-                .flatten()
-        };
-        let client = session
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(|address| address.ip().to_string());
-        let chain = match (kept(&X_FORWARDED_FOR), client) {
-            (Some(before), Some(client)) => {
-                let before = String::from_utf8_lossy(before.as_bytes()).into_owned();
-                Some(format!("{before}, {client}"))
-            }
-            (None, client) => client,
-            (Some(_), None) => None,
-        };
-        if let Some(chain) = chain.and_then(|chain| HeaderValue::from_str(&chain).ok()) {
-            headers.insert(X_FORWARDED_FOR, chain);
-        }
-
-        let scheme = match session.digest() {
-            Some(digest) if digest.ssl_digest.is_some() => "https",
-            _ => "http",
-        };
-        let scheme = kept(&X_FORWARDED_PROTO).unwrap_or(HeaderValue::from_static(scheme));
-        headers.insert(X_FORWARDED_PROTO, scheme);
-
-        let host = kept(&X_FORWARDED_HOST).or_else(|| host(session.req_header()));
-        if let Some(host) = host {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
-        headers
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        let tls = session
+            .digest()
+            .is_some_and(|digest| digest.ssl_digest.is_some());
+        forwarded(
+            &session.req_header().headers,
+            self.trust_forwarded,
+            address.map(|address| address.ip()),
+            if tls { "https" } else { "http" },
+            host(session.req_header()),
+        )
     }
+}
+
+/// Everything by which a request tells who sent it on. distribution prefers `Forwarded` to the
+/// others (`registry/api/v2/urls.go`).
+const FORWARDED: [HeaderName; 4] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+    header::FORWARDED,
+];
+
+/// These headers as the upstream is to see them. What came in counts only where it is trusted, and
+/// then its last line: the proxy before us may have added one of its own to the client's.
+fn forwarded(
+    incoming: &HeaderMap,
+    trust: bool,
+    client: Option<IpAddr>,
+    scheme: &'static str,
+    host: Option<HeaderValue>,
+) -> HeaderMap {
+    let trusted = |name: &HeaderName| {
+        let lines = incoming.get_all(name).iter();
+        lines.filter(|_| trust).cloned().collect::<Vec<_>>()
+    };
+    let mut headers = HeaderMap::new();
+
+    // An IPv4 client of an IPv6 listener is known by its IPv4 address.
+    let client = client.map(|client| client.to_canonical().to_string());
+    let chain: Vec<String> = trusted(&X_FORWARDED_FOR)
+        .iter()
+        .map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned())
+        .chain(client)
+        .collect();
+    // Nothing but ASCII names anybody's address.
+    if let Ok(chain) = HeaderValue::from_str(&chain.join(", "))
+        && !chain.is_empty()
+    {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    let scheme = trusted(&X_FORWARDED_PROTO)
+        .pop()
+        .unwrap_or(HeaderValue::from_static(scheme));
+    headers.insert(X_FORWARDED_PROTO, scheme);
+    if let Some(host) = trusted(&X_FORWARDED_HOST).pop().or(host) {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    if let Some(line) = trusted(&header::FORWARDED).pop() {
+        headers.insert(header::FORWARDED, line);
+    }
+    headers
 }
 
 /// The name the client used for us: `Host`, or HTTP/2's `:authority`.
@@ -210,4 +234,63 @@ fn host(request: &RequestHeader) -> Option<HeaderValue> {
         let authority = request.uri.authority()?;
         HeaderValue::from_str(authority.as_str()).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (X_FORWARDED_FOR, "6.6.6.6"),
+            (X_FORWARDED_FOR, "10.0.0.7"),
+            (X_FORWARDED_PROTO, "https"),
+            (X_FORWARDED_HOST, "forged.example"),
+            (X_FORWARDED_HOST, "outer.example"),
+            (header::FORWARDED, "host=forged.example"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn seen(trust: bool, incoming: &HeaderMap) -> Vec<(String, String)> {
+        let client = "::ffff:192.0.2.1".parse().ok();
+        let host = Some(HeaderValue::from_static("inner"));
+        let headers = forwarded(incoming, trust, client, "http", host);
+        let text = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        };
+        let mut seen: Vec<_> = headers.iter().map(text).collect();
+        seen.sort();
+        seen
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(own).collect()
+    }
+
+    #[test]
+    fn what_clients_claim_is_replaced() {
+        let expected = pairs(&[
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-host", "inner"),
+            ("x-forwarded-proto", "http"),
+        ]);
+        assert_eq!(seen(false, &incoming()), expected);
+        assert_eq!(seen(true, &HeaderMap::new()), expected);
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_kept() {
+        let expected = pairs(&[
+            ("forwarded", "host=forged.example"),
+            ("x-forwarded-for", "6.6.6.6, 10.0.0.7, 192.0.2.1"),
+            ("x-forwarded-host", "outer.example"),
+            ("x-forwarded-proto", "https"),
+        ]);
+        assert_eq!(seen(true, &incoming()), expected);
+    }
 }
