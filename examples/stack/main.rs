@@ -218,21 +218,26 @@ impl Data {
     }
 }
 
-/// Ctrl-C and SIGTERM.
-struct Signals(Signal, Signal);
+/// Ctrl-C, SIGTERM, and the end of the terminal.
+struct Signals([Signal; 3]);
 
 impl Signals {
     /// From now on a signal waits for [`Signals::wait`] instead of ending the process, so that no
     /// part is left behind whenever it comes.
     fn new() -> Result<Self> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self(interrupt, signal(SignalKind::terminate())?))
+        Ok(Self([
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ]))
     }
 
     async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
 }
