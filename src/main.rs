@@ -9,6 +9,12 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// Part buffers are some 64 KiB long, made on one thread and freed on another. glibc keeps such
+/// memory in its arenas: 32 pushes of 512 MiB at once took 109 MiB beside their budget of 512 MiB,
+/// and the process kept all of it afterwards. With this it is 48 MiB, and most goes back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const FAILED: u8 = 1;
 /// Also what clap exits with where it does not understand the arguments.
 const MISCONFIGURED: u8 = 2;

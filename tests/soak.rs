@@ -21,6 +21,7 @@ use std::time::Duration;
 async fn no_push_comes_out_wrong_and_nothing_is_left_behind() {
     let plan = soak::Plan {
         blobgate: env!("CARGO_BIN_EXE_blobgate").into(),
+        threads: None,
         time: Duration::from_secs(12),
         clients: 12,
         seed: 1,

@@ -34,6 +34,9 @@ struct Options {
     /// Instead: 32 pushes of 512 MiB at once, and how much memory they take
     #[arg(long)]
     memory: bool,
+    /// blobgate's worker threads [default: the CPUs]
+    #[arg(long)]
+    threads: Option<usize>,
     /// blobgate's program [default: the one built along with this]
     #[arg(long, value_name = "PATH")]
     blobgate: Option<PathBuf>,
@@ -47,10 +50,11 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let outcome = if options.memory {
-        memory::run(&blobgate).await
+        memory::run(&blobgate, options.threads).await
     } else {
         let plan = Plan {
             blobgate,
+            threads: options.threads,
             time: Duration::from_secs(options.seconds),
             clients: options.clients,
             seed: options.seed,

@@ -23,8 +23,12 @@ const BESIDE: u64 = 64 * MIB;
 const STORE: u64 = 30 * MIB;
 
 /// Fails when more was taken than may be.
-pub async fn run(blobgate: &Path) -> Result<(), String> {
-    let stack = Stack::builder()
+pub async fn run(blobgate: &Path, threads: Option<usize>) -> Result<(), String> {
+    let mut builder = Stack::builder();
+    if let Some(threads) = threads {
+        builder = builder.config("threads", threads as u64);
+    }
+    let stack = builder
         .blobgate(blobgate)
         .s3_faults()
         // 24 of them wait for a slot, and no default is made for that.

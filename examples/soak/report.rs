@@ -18,6 +18,9 @@ pub struct Left {
     pub lost_creates: usize,
     /// Uploads that the store refused to drop, by blobgate's own account.
     pub aborts_failed: usize,
+    /// Uploads that another push of the same blob made superfluous, and that the store refused to
+    /// drop. No metric counts them.
+    pub leftovers: usize,
     pub slots: usize,
     pub waiting: usize,
     /// Bytes.
@@ -27,7 +30,7 @@ pub struct Left {
 impl Left {
     /// Nothing but what the faults themselves account for.
     pub fn is_explained(&self) -> bool {
-        self.uploads_with_parts <= self.aborts_failed
+        self.uploads_with_parts <= self.aborts_failed + self.leftovers
             && self.empty_uploads <= self.lost_creates + self.aborts_failed
             && (self.slots, self.waiting, self.memory) == (0, 0, 0)
     }
@@ -110,11 +113,12 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "left       {} empty uploads of {} creates whose answer was lost, {} uploads with parts, {} \
-             aborts failed, {} slots, {} waiting, {} bytes of memory; {} uploads after the sweep",
+             aborts and {} of superfluous uploads failed, {} slots, {} waiting, {} bytes of memory; {} uploads after the sweep",
             self.left.empty_uploads,
             self.left.lost_creates,
             self.left.uploads_with_parts,
             self.left.aborts_failed,
+            self.left.leftovers,
             self.left.slots,
             self.left.waiting,
             self.left.memory,

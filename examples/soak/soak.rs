@@ -20,6 +20,8 @@ use crate::verdict;
 
 pub struct Plan {
     pub blobgate: PathBuf,
+    /// blobgate's; its default where none.
+    pub threads: Option<usize>,
     pub time: Duration,
     pub clients: usize,
     pub seed: u64,
@@ -36,7 +38,11 @@ pub struct Done {
 }
 
 pub async fn run(plan: &Plan) -> io::Result<Report> {
-    let stack = Stack::builder()
+    let mut builder = Stack::builder();
+    if let Some(threads) = plan.threads {
+        builder = builder.config("threads", threads as u64);
+    }
+    let stack = builder
         .blobgate(&plan.blobgate)
         .s3_faults()
         .registry_faults()

@@ -104,6 +104,7 @@ fn left(stack: &Stack) -> io::Result<Left> {
         uploads_with_parts: uploads.iter().filter(|u| !u.parts.is_empty()).count(),
         lost_creates: lost.count(),
         aborts_failed: metrics["blobgate_multipart_aborts_failed_total"] as usize,
+        leftovers: stack.blobgate().log().matches("may still be open").count(),
         slots: metrics["blobgate_uploads_streaming"] as usize,
         waiting: metrics["blobgate_uploads_waiting"] as usize,
         memory: metrics["blobgate_memory_budget_used_bytes"] as usize,
