@@ -1,10 +1,10 @@
 # Programs land where cargo puts them.
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
-# Passed on to the local stack: make run ARGS="--port 5010".
+# Passed on to what is run: make run ARGS="--port 5010".
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ci deps
+.PHONY: help run test soak ci deps
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,6 +15,10 @@ run: deps ## Build everything and run blobgate with a registry and an S3 server.
 
 test: deps ## Run all tests.
 	cargo test --workspace --locked
+
+soak: deps ## Load blobgate under faults for two minutes and check every blob. Options: ARGS="--help".
+	cargo build --release --locked --bin blobgate --example soak
+	$(RELEASE)/examples/soak $(ARGS)
 
 ci: deps ## What every change must pass: format, lints, tests.
 	cargo fmt --all --check
