@@ -83,21 +83,23 @@ impl Forwarding {
         })
     }
 
-    /// Where the next request goes. The name is looked up anew each time, so that an upstream may
-    /// move.
-    pub async fn peer(&self) -> Result<HttpPeer> {
-        let address = tokio::net::lookup_host((self.host.as_str(), self.port))
+    /// Where the next request goes, and whether there are further addresses to try after this one.
+    /// The name is looked up anew each time, so that an upstream may move. `tried` counts the
+    /// addresses that could not be connected to.
+    pub async fn peer(&self, tried: usize) -> Result<(HttpPeer, bool)> {
+        let mut addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
             .await
             .or_err(ErrorType::ConnectError, "looking up the upstream's name")
             .map_err(|error| error.into_up())?
-            .next()
-            .ok_or_else(|| {
-                Error::explain(
-                    ErrorType::ConnectError,
-                    "the upstream's name has no address",
-                )
-                .into_up()
-            })?;
+            .skip(tried);
+        let address = addresses.next().ok_or_else(|| {
+            Error::explain(
+                ErrorType::ConnectError,
+                "the upstream's name has no further address",
+            )
+            .into_up()
+        })?;
+        let more = addresses.next().is_some();
         let mut peer = HttpPeer::new(address, self.tls, self.host.clone());
         peer.options.ca.clone_from(&self.ca);
         if let Some(address) = self.named_by_address() {
@@ -112,7 +114,7 @@ impl Forwarding {
         peer.options.total_connection_timeout = Some(self.connect_timeout * 2);
         peer.options.read_timeout = Some(self.idle_timeout);
         peer.options.write_timeout = Some(self.idle_timeout);
-        Ok(peer)
+        Ok((peer, more))
     }
 
     /// To be called before anything is sent to an upstream that is known by its address.

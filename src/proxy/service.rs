@@ -46,6 +46,9 @@ pub struct Request {
     _counted: TaskTrackerToken,
     /// The registry has answered it.
     relayed: bool,
+    /// Addresses of the upstream that could not be connected to.
+    addresses_tried: usize,
+    more_addresses: bool,
 }
 
 /// Marks a connection that has had a request.
@@ -60,6 +63,8 @@ impl ProxyHttp for Gate {
         Request {
             _counted: self.requests.token(),
             relayed: false,
+            addresses_tried: 0,
+            more_addresses: false,
         }
     }
 
@@ -105,8 +110,25 @@ impl ProxyHttp for Gate {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, _: &mut Request) -> Result<Box<HttpPeer>> {
-        Ok(Box::new(self.forwarding.peer().await?))
+    async fn upstream_peer(&self, _: &mut Session, request: &mut Request) -> Result<Box<HttpPeer>> {
+        let (peer, more) = self.forwarding.peer(request.addresses_tried).await?;
+        request.more_addresses = more;
+        Ok(Box::new(peer))
+    }
+
+    /// Goes on with the next address of the upstream's name, as long as there is one.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        request: &mut Request,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if request.more_addresses {
+            request.addresses_tried += 1;
+            error.set_retry(true);
+        }
+        error
     }
 
     async fn connected_to_upstream(
