@@ -2,6 +2,7 @@
 
 mod body;
 mod door;
+mod expect;
 mod forward;
 mod push;
 mod reply;

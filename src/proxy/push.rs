@@ -1,13 +1,14 @@
 use super::body::SessionBody;
+use super::expect::Continue;
 use super::forward::Forwarding;
 use super::reply::Reply;
 use super::respond::{BodyLeft, respond};
 use crate::metrics::{Metrics, PushOutcome};
 use crate::registry::{BlobPush, ErrorCode};
 use crate::store::{BlobStore, StoreError};
-use crate::upload::{BodyError, Pace, PacedBody, PartPlan, UploadError, Uploader};
+use crate::upload::{Held, Pace, PacedBody, PartPlan, UploadError, Uploader};
 use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
-use http::{StatusCode, Version, header};
+use http::{StatusCode, header};
 use pingora::proxy::Session;
 use serde_json::Value;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ enum Standing {
     InRepository,
     /// In the bucket, not in this repository.
     InBucket,
-    New,
+    New(Held),
     Refused(Reply),
 }
 
@@ -145,9 +146,9 @@ impl Pushes {
                 PushOutcome::Linked,
                 self.prove(session, &mut expects, push, plan).await,
             ),
-            Ok(Standing::New) => (
+            Ok(Standing::New(held)) => (
                 PushOutcome::Stored,
-                self.store(session, &mut expects, push, plan).await,
+                self.store(session, &mut expects, push, plan, held).await,
             ),
         };
         match result {
@@ -232,14 +233,16 @@ impl Pushes {
         };
         // Data of another length than the body announces is not taken for the blob: if the body
         // proves right the data was broken, and is replaced.
+        let in_bucket = in_bucket?;
         let usable =
-            in_bucket?.is_some_and(|size| plan.length.is_none_or(|announced| announced == size));
+            in_bucket.is_some_and(|size| plan.length.is_none_or(|announced| announced == size));
+        let held = in_bucket.map_or(Held::Nothing, |_| Held::OtherData);
         Ok(match (usable, in_repository) {
             (true, true) => Standing::InRepository,
             (true, false) => Standing::InBucket,
             // The registry may remember a blob whose data a garbage collection took
             // (distribution#4269).
-            (false, _) => Standing::New,
+            (false, _) => Standing::New(held),
         })
     }
 
@@ -249,12 +252,13 @@ impl Pushes {
         expects: &mut Continue,
         push: &BlobPush,
         plan: PartPlan,
+        held: Held,
     ) -> Result<u64, UploadError> {
         let upload = async {
             let admitted = self.uploader.admit(&plan).await?;
             expects.send(session).await?;
             let body = PacedBody::new(SessionBody::new(session), self.pace);
-            self.uploader.store(push, plan, admitted, body).await
+            self.uploader.store(push, plan, admitted, held, body).await
         };
         self.unless_stopped(upload).await
     }
@@ -331,44 +335,6 @@ impl Doubt {
             message,
             Value::Null,
         )
-    }
-}
-
-/// Where a request stands with `Expect: 100-continue`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Continue {
-    /// Not asked for, or answered.
-    Settled,
-    Awaited,
-}
-
-impl Continue {
-    /// HTTP/2 has no use for it here: its flow control already holds the body back.
-    fn of(session: &Session) -> Self {
-        let request = session.req_header();
-        let expected = request
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        if expected && request.version == Version::HTTP_11 && !session.is_http2() {
-            Self::Awaited
-        } else {
-            Self::Settled
-        }
-    }
-
-    /// Tells a waiting client to send its body.
-    async fn send(&mut self, session: &mut Session) -> Result<(), BodyError> {
-        if *self == Self::Settled {
-            return Ok(());
-        }
-        *self = Self::Settled;
-        // pingora takes any header it writes before the body's end for an early answer, after which
-        // the connection could not be kept. This one is none.
-        session.set_close_on_response_before_downstream_finish(false);
-        let written = session.write_continue_response().await;
-        session.set_close_on_response_before_downstream_finish(true);
-        written.map_err(|_| BodyError::ClientGone)
     }
 }
 

@@ -15,7 +15,7 @@ pub use abort::Aborter;
 pub use admission::{Admission, Admitted};
 pub use body::{BodyError, BodySource, Pace, PacedBody};
 pub use error::UploadError;
-pub use pipeline::{Limits, Uploader};
+pub use pipeline::{Held, Limits, Uploader};
 pub use sizing::{MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, PartPlan};
 
 #[cfg(test)]

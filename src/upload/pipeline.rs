@@ -4,7 +4,7 @@ use super::hasher::BodyHasher;
 use super::multipart::{Context, Multipart};
 use super::{Aborter, BodySource, PartPlan, UploadError};
 use crate::registry::{BlobPush, Digest};
-use crate::store::BlobStore;
+use crate::store::{BlobStore, Part};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -30,6 +30,14 @@ pub struct Limits {
     pub part_size: u64,
     pub max_blob_size: u64,
     pub part_concurrency: usize,
+}
+
+/// What the bucket holds under a digest when its blob comes to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    Nothing,
+    /// Something that is not the blob, to be replaced by it.
+    OtherData,
 }
 
 impl Uploader {
@@ -74,6 +82,7 @@ impl Uploader {
         push: &BlobPush,
         plan: PartPlan,
         admitted: Admitted,
+        held: Held,
         body: impl BodySource,
     ) -> Result<u64, UploadError> {
         let Admitted {
@@ -89,36 +98,27 @@ impl Uploader {
             concurrency: self.limits.part_concurrency,
         };
         let mut upload = Multipart::new(context, first_buffer);
-        if plan.surely_multipart() {
-            upload.open();
-        }
-
-        let mut intake = Intake::new(&push.digest, plan, STORING_BATCH, body);
-        let mut part = Gatherer::default();
-        while let Some(mut chunk) = intake.next_chunk().await? {
-            while !chunk.is_empty() {
-                // Full, and only now is it sure that it is not the last part.
-                if part.len() == plan.part_size {
-                    upload.send(part.take()).await?;
-                }
-                let room = usize::try_from(plan.part_size - part.len()).unwrap_or(usize::MAX);
-                part.push(chunk.split_to(room.min(chunk.len())));
+        let intake = Intake::new(&push.digest, plan, STORING_BATCH, body);
+        let (size, rest) = match receive(&mut upload, intake).await {
+            Ok(received) => received,
+            Err(error) => {
+                upload.give_up().await;
+                return Err(error);
             }
-        }
-
-        let last = part.take();
-        if !upload.is_open() {
-            let size = intake.verify().await?;
+        };
+        match (rest, held) {
             // Side by side: a link whose data failed to follow opens nothing, and was earned.
-            tokio::try_join!(
-                self.store.put_blob(&push.digest, last),
-                self.store.link(&push.name, &push.digest),
-            )?;
-            return Ok(size);
+            (Some(blob), Held::Nothing) => {
+                tokio::try_join!(
+                    self.store.put_blob(&push.digest, blob),
+                    self.store.link(&push.name, &push.digest),
+                )?;
+                return Ok(size);
+            }
+            (Some(blob), Held::OtherData) => self.store.put_blob(&push.digest, blob).await?,
+            (None, _) => upload.complete(size).await?,
         }
-        // The last part may travel unverified: nothing shows before `complete`.
-        let (size, ()) = tokio::try_join!(intake.verify(), upload.send_last(last))?;
-        upload.complete(size).await?;
+        // Never before: it would open whatever else lies there.
         self.store.link(&push.name, &push.digest).await?;
         Ok(size)
     }
@@ -169,6 +169,36 @@ impl Uploader {
         }
         Ok(received)
     }
+}
+
+/// Takes a body to its end, and all of it that fills more than one part into the upload; its
+/// verified size, and the whole blob where that is no more than one part.
+async fn receive(
+    upload: &mut Multipart,
+    mut intake: Intake<impl BodySource>,
+) -> Result<(u64, Option<Part>), UploadError> {
+    let plan = intake.plan;
+    if plan.surely_multipart() {
+        upload.open();
+    }
+    let mut part = Gatherer::default();
+    while let Some(mut chunk) = intake.next_chunk().await? {
+        while !chunk.is_empty() {
+            // Full, and only now is it sure that it is not the last part.
+            if part.len() == plan.part_size {
+                upload.send(part.take()).await?;
+            }
+            let room = usize::try_from(plan.part_size - part.len()).unwrap_or(usize::MAX);
+            part.push(chunk.split_to(room.min(chunk.len())));
+        }
+    }
+    let last = part.take();
+    if !upload.is_open() {
+        return Ok((intake.verify().await?, Some(last)));
+    }
+    // The last part may travel unverified: nothing shows before the upload is completed.
+    let (size, ()) = tokio::try_join!(intake.verify(), upload.send_last(last))?;
+    Ok((size, None))
 }
 
 /// A body being received: every byte counted and hashed, and judged at its end.

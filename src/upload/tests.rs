@@ -244,7 +244,8 @@ impl Bench {
     ) -> Result<u64, UploadError> {
         let plan = self.uploader.plan(length)?;
         let admitted = self.uploader.admit(&plan).await?;
-        self.uploader.store(push, plan, admitted, body).await
+        let held = Held::Nothing;
+        self.uploader.store(push, plan, admitted, held, body).await
     }
 
     /// After every push: nothing reserved, nothing open.

@@ -3,8 +3,14 @@
 #![allow(dead_code)] // every test binary uses a part of it
 
 use blobgate_testkit::blob::Blob;
+use blobgate_testkit::http::RawConnection;
+use blobgate_testkit::process::Blobgate;
 use blobgate_testkit::stack::{Stack, StackBuilder};
 use reqwest::{Body, Client, Response};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something to happen before it fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub const MIB: u64 = 1 << 20;
 pub const BUCKET: &str = "registry";
@@ -26,6 +32,9 @@ pub fn client() -> Client {
     Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
+        // The default of 30 s takes a server that does not read, as for a push that waits, for a
+        // dead one.
+        .tcp_user_timeout(None)
         .build()
         .expect("a client")
 }
@@ -42,6 +51,27 @@ pub async fn put(stack: &Stack, name: &str, digest: &str, body: impl Into<Body>)
         .send()
         .await
         .expect("an answer")
+}
+
+/// As [`put`], of a whole blob under its own digest.
+pub async fn push(stack: &Stack, name: &str, blob: Blob) -> Response {
+    put(stack, name, &blob.sha256(), blob.bytes()).await
+}
+
+/// The head of a push; `framing` are its further header lines, each with its line end.
+pub fn push_head(name: &str, digest: &str, framing: &str) -> String {
+    format!("PUT /v2/{name}/blobs/{digest} HTTP/1.1\r\nHost: x\r\n{framing}\r\n")
+}
+
+/// The same with the length announced.
+pub fn announced_head(name: &str, digest: &str, length: u64) -> String {
+    push_head(name, digest, &format!("Content-Length: {length}\r\n"))
+}
+
+pub async fn connect(stack: &Stack) -> RawConnection {
+    RawConnection::open(stack.blobgate().address())
+        .await
+        .expect("a connection")
 }
 
 /// Pushes a blob without buffering it, its length announced or not.
@@ -123,4 +153,45 @@ pub fn pushes(stack: &Stack, outcome: &str) -> f64 {
     let metrics = stack.blobgate().metrics().expect("metrics");
     let name = format!("blobgate_pushes_total{{outcome=\"{outcome}\"}}");
     metrics.get(&name).copied().unwrap_or(0.0)
+}
+
+pub fn metric(blobgate: &Blobgate, name: &str) -> f64 {
+    let metrics = blobgate.metrics().expect("metrics");
+    metrics.get(name).copied().unwrap_or(0.0)
+}
+
+/// Waits until a metric's value is such. Metrics tell nobody when they change: they must be asked.
+pub async fn until_metric(blobgate: &Blobgate, name: &str, such: impl Fn(f64) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !such(metric(blobgate, name)) {
+        assert!(
+            Instant::now() < deadline,
+            "{name} stays {}; the log:\n{}",
+            metric(blobgate, name),
+            blobgate.log()
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for the end of a push, whoever hears of it, and returns its outcome. Earlier lines of the
+/// log count no more afterwards.
+pub fn ended(stack: &Stack, name: &str, digest: &str) -> String {
+    let push = format!("push of {digest} to {name}: ");
+    let line = stack
+        .blobgate()
+        .wait_for_log(&push, PATIENCE)
+        .expect("the push's last line");
+    let (_, outcome) = line.split_once(&push).expect("found by it");
+    outcome.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// What the bucket holds of a blob: objects' keys that name it, the registry's own not counted.
+pub fn objects_of(stack: &Stack, digest: &str) -> Vec<String> {
+    let (_, hex) = digest.split_once(':').expect("a digest");
+    let objects = stack.s3().objects(BUCKET).into_iter();
+    objects
+        .map(|(key, _)| key)
+        .filter(|key| key.contains(hex))
+        .collect()
 }

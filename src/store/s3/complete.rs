@@ -14,9 +14,9 @@
 //! | any other error | final; HEAD first where an earlier attempt may have taken effect |
 
 use super::S3Store;
-use super::answers::{self, ErrorDocument};
+use super::answers;
 use super::call::give_up;
-use super::fault::{Failure, Fault};
+use super::fault::{self, Fault};
 use super::transport::Answer;
 use super::{judge_abort, judge_head};
 use crate::store::retry::{RetryPolicy, Schedule};
@@ -172,16 +172,7 @@ impl S3Store {
 }
 
 fn judge_complete(result: Result<Answer, Fault>) -> Result<(), Fault> {
-    let answer = result?;
-    if answers::confirms_completion(&answer.body) {
-        Ok(())
-    } else if ErrorDocument::parse(&answer.body).is_some() {
-        // S3 sends the status before it knows the outcome, and the outcome in the body.
-        Err(Fault::of_answer(&answer))
-    } else {
-        Err(Fault::new(
-            &Failure::Unconfirmed,
-            "the store's answer names neither an ETag nor an error",
-        ))
-    }
+    fault::proven(result, |answer| {
+        answers::confirms_completion(&answer.body).then_some(())
+    })
 }

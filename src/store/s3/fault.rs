@@ -155,6 +155,25 @@ impl Fault {
     }
 }
 
+/// What in an answer proves that the store did as it was told: an ETag, an upload's id. Nothing
+/// counts as done without it: S3 can send the status before it knows the outcome, and the outcome
+/// in the body; and something that is no store may answer 200 to anything.
+pub(super) fn proven<T>(
+    result: Result<Answer, Fault>,
+    proof: impl FnOnce(&Answer) -> Option<T>,
+) -> Result<T, Fault> {
+    let answer = result?;
+    proof(&answer).ok_or_else(|| {
+        if ErrorDocument::parse(&answer.body).is_some() {
+            return Fault::of_answer(&answer);
+        }
+        Fault::new(
+            &Failure::Unconfirmed,
+            "the store's answer holds neither the proof of success nor an error",
+        )
+    })
+}
+
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }

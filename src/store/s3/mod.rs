@@ -163,7 +163,7 @@ impl S3Store {
                 let request = request();
                 async move { s3.put_object(request).await }
             },
-            |result| result.map(drop),
+            |result| fault::proven(result, Answer::e_tag).map(drop),
         )
         .await
     }
@@ -232,10 +232,7 @@ impl BlobStore for S3Store {
                     let request = request();
                     async move { s3.create_multipart_upload(request).await }
                 },
-                |result| {
-                    let id = answers::upload_id(&result?.body);
-                    id.ok_or_else(|| unusable("the store gave the upload no id"))
-                },
+                |result| fault::proven(result, |answer| answers::upload_id(&answer.body)),
             )
             .await?;
         Ok(UploadHandle { key, upload_id })
@@ -264,9 +261,7 @@ impl BlobStore for S3Store {
                 async move { s3.upload_part(request).await }
             },
             |result| {
-                let e_tag = result?.e_tag();
-                let e_tag =
-                    e_tag.ok_or_else(|| unusable("the store took the part without an ETag"))?;
+                let e_tag = fault::proven(result, Answer::e_tag)?;
                 Ok(PartReceipt { number, e_tag })
             },
         )
@@ -348,9 +343,8 @@ fn body(data: &Part) -> ByteStream {
 fn judge_head(result: Result<Answer, Fault>) -> Result<Option<u64>, Fault> {
     match result {
         Ok(answer) => {
-            let size = answer.content_length();
-            let size = size.ok_or_else(|| unusable("the store did not tell the object's size"))?;
-            Ok(Some(size))
+            // A HEAD's answer has no body in which an error could be told.
+            fault::proven(Ok(answer), Answer::content_length).map(Some)
         }
         Err(fault) if fault.class == FaultClass::NotFound => Ok(None),
         Err(mut fault) => {

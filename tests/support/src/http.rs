@@ -10,6 +10,9 @@ use tokio::net::TcpStream;
 /// How long to wait for bytes before a test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The pause between two drops of a dribbling client.
+const DRIBBLE: Duration = Duration::from_millis(20);
+
 /// A response as read from the wire.
 #[derive(Debug, Clone)]
 pub struct RawResponse {
@@ -57,6 +60,48 @@ impl RawConnection {
     /// Sends these bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         bounded(self.stream.write_all(bytes.as_ref())).await
+    }
+
+    /// Sends these bytes over and over until an answer begins or the connection ends. Returns how
+    /// many bytes the other side, and the buffers between, had taken by then.
+    pub async fn send_until_answered(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let mut taken = 0;
+        let send = async {
+            let mut at = 0;
+            loop {
+                tokio::select! {
+                    // An answer that has come is seen before anything else is sent.
+                    biased;
+                    ready = self.stream.readable() => return ready.map(|()| taken),
+                    sent = self.stream.writable() => sent?,
+                }
+                match self.stream.try_write(&bytes[at..]) {
+                    Ok(len) => {
+                        taken += len as u64;
+                        at = (at + len) % bytes.len();
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        bounded(send).await
+    }
+
+    /// Sends these bytes again and again, with pauses, until an answer begins or the connection
+    /// ends; tells whether it was an answer.
+    pub async fn dribble(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let dribble = async {
+            loop {
+                // Writing fails where the connection is closed; what came before is still there.
+                let _ = self.stream.write_all(bytes).await;
+                let pause = tokio::time::timeout(DRIBBLE, self.ended());
+                if let Ok(ended) = pause.await {
+                    return ended.map(|ended| !ended);
+                }
+            }
+        };
+        bounded(dribble).await
     }
 
     /// Says that no more bytes come, but goes on reading.

@@ -38,7 +38,9 @@ pub struct Stack {
     options: Option<BlobgateOptions>,
     registry_faults: Option<FaultProxy>,
     s3_faults: Option<FaultProxy>,
-    registry: Registry,
+    /// None while it is stopped.
+    registry: Option<Registry>,
+    registry_options: RegistryOptions,
     s3: S3Server,
     dir: TempDir,
 }
@@ -132,7 +134,8 @@ impl StackBuilder {
             options,
             registry_faults,
             s3_faults,
-            registry,
+            registry: Some(registry),
+            registry_options,
             s3,
             dir,
         })
@@ -150,9 +153,23 @@ impl Stack {
         &self.s3
     }
 
-    /// The registry, without blobgate before it.
+    /// The registry, without blobgate before it. Panics while it is stopped.
     pub fn registry(&self) -> &Registry {
-        &self.registry
+        self.registry.as_ref().expect("the registry is stopped")
+    }
+
+    /// Kills the registry. Its connections break, and nobody listens any more.
+    pub fn kill_registry(&mut self) {
+        self.registry = None;
+    }
+
+    /// Starts the registry again, at another address: blobgate must reach it through the proxy
+    /// before it, which is told.
+    pub fn restart_registry(&mut self) -> io::Result<()> {
+        let registry = Registry::start(&self.registry_options)?;
+        self.registry_faults().set_upstream(registry.address());
+        self.registry = Some(registry);
+        Ok(())
     }
 
     /// blobgate. Panics when the stack was built without.
@@ -179,6 +196,16 @@ impl Stack {
     /// The stack's own directory, gone with it.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Starts another blobgate with the same config, as replicas have it. It must not outlive the
+    /// stack.
+    pub fn replica(&self) -> io::Result<Blobgate> {
+        let options = self.options.as_ref().expect("a stack without blobgate");
+        Blobgate::start(&BlobgateOptions {
+            dir: self.dir.path().join("replica"),
+            ..options.clone()
+        })
     }
 
     /// Starts blobgate again with its config edited; the one that runs is killed first.

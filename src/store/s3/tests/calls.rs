@@ -1,5 +1,5 @@
 use super::*;
-use crate::test_server::{Server, Step, answer, error};
+use crate::test_server::{Server, answer, error};
 
 const CREATED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><InitiateMultipartUploadResult>\
     <Bucket>blobs-bucket</Bucket><Key>k</Key><UploadId>up-1</UploadId>\
@@ -313,16 +313,55 @@ fn an_endpoint_that_is_an_address_has_no_virtual_hosts() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unusable_answer_is_no_panic() {
+    let endless = || answer(200, "").header("content-length", "99999999999999999999");
     // rusoto's own client unwraps the first header, its generated code the others.
     let (store, _server) = scripted([
         answer(200, "")
             .header("etag", "\"x\"")
             .header("x-amz-meta-name", b"caf\xe9".as_slice())
             .header("x-amz-server-side-encryption-bucket-key-enabled", "perhaps"),
-        answer(200, "").header("content-length", "99999999999999999999"),
-        Step::CutShort,
+        endless(),
+        endless(),
+        endless(),
     ])
     .await;
     store.put_part(&upload(), 1, part()).await.unwrap();
     assert!(store.blob_size(&digest()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_without_its_proof_is_none() {
+    use StoreOperation::{CreateMultipartUpload, PutObject, UploadPart};
+    let welcome = || answer(200, "<html>welcome</html>");
+    let created = "<InitiateMultipartUploadResult><UploadId>7</UploadId>\
+                   </InitiateMultipartUploadResult>";
+    let server = Server::start([
+        welcome(),
+        error(200, "SlowDown"),
+        answer(200, "").header("etag", "\"x\""),
+        welcome(),
+        answer(200, "").header("etag", "\"x\""),
+        welcome(),
+        answer(200, created),
+    ])
+    .await;
+    let recorder = Arc::new(Recorder::default());
+    let store = S3Store::new(&config(&server), recorder.clone()).unwrap();
+    store.put_blob(&digest(), part()).await.unwrap();
+    store.put_part(&upload(), 1, part()).await.unwrap();
+    store.create_upload(&digest()).await.unwrap();
+    let retries: Vec<Heard> = recorder
+        .heard()
+        .into_iter()
+        .filter(|heard| matches!(heard, Heard::Retry(..)))
+        .collect();
+    assert_eq!(
+        retries,
+        [
+            Heard::Retry(PutObject, FaultClass::Unavailable),
+            Heard::Retry(PutObject, FaultClass::Throttled),
+            Heard::Retry(UploadPart, FaultClass::Unavailable),
+            Heard::Retry(CreateMultipartUpload, FaultClass::Unavailable),
+        ]
+    );
 }

@@ -148,6 +148,12 @@ impl FaultProxy {
         .await;
     }
 
+    /// Waits until the calls so far are such that `holds` says so. Panics with them when they do not
+    /// become so.
+    pub async fn until(&self, what: &str, holds: impl Fn(&[Record]) -> bool) {
+        self.wait(what, |journal| holds(&journal.records())).await;
+    }
+
     /// Closes every connection.
     pub fn shutdown(mut self) {
         self.background.stop();
