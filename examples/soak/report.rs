@@ -12,15 +12,14 @@ const MIB: f64 = 1024.0 * 1024.0;
 /// What was still there when everything had had its time to end.
 #[derive(Debug, Clone, Copy)]
 pub struct Left {
+    /// Uploads that the store refused to drop, each named in blobgate's log.
+    pub given_up: usize,
+    /// Others, in which nothing was ever put.
     pub empty_uploads: usize,
+    /// Others, that hold parts: forgotten.
     pub uploads_with_parts: usize,
     /// Creates whose answer was lost on purpose: so many empty uploads nobody can know of.
     pub lost_creates: usize,
-    /// Uploads that the store refused to drop, by blobgate's own account.
-    pub aborts_failed: usize,
-    /// Uploads that another push of the same blob made superfluous, and that the store refused to
-    /// drop. No metric counts them.
-    pub leftovers: usize,
     pub slots: usize,
     pub waiting: usize,
     /// Bytes.
@@ -30,8 +29,8 @@ pub struct Left {
 impl Left {
     /// Nothing but what the faults themselves account for.
     pub fn is_explained(&self) -> bool {
-        self.uploads_with_parts <= self.aborts_failed + self.leftovers
-            && self.empty_uploads <= self.lost_creates + self.aborts_failed
+        self.uploads_with_parts == 0
+            && self.empty_uploads <= self.lost_creates
             && (self.slots, self.waiting, self.memory) == (0, 0, 0)
     }
 }
@@ -112,13 +111,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "left       {} empty uploads of {} creates whose answer was lost, {} uploads with parts, {} \
-             aborts and {} of superfluous uploads failed, {} slots, {} waiting, {} bytes of memory; {} uploads after the sweep",
+            "left       {} uploads forgotten, {} given up by name, {} empty ones of {} creates \
+             whose answer was lost, {} slots, {} waiting, {} bytes of memory; {} uploads after the \
+             sweep",
+            self.left.uploads_with_parts,
+            self.left.given_up,
             self.left.empty_uploads,
             self.left.lost_creates,
-            self.left.uploads_with_parts,
-            self.left.aborts_failed,
-            self.left.leftovers,
             self.left.slots,
             self.left.waiting,
             self.left.memory,

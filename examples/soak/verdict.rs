@@ -99,12 +99,22 @@ fn left(stack: &Stack) -> io::Result<Left> {
     let uploads = stack.s3().open_uploads(BUCKET);
     let calls = stack.s3_faults().records();
     let lost = calls.iter().filter(|call| is_lost_create(call));
+    // What blobgate could not drop it names, with its id.
+    let log = stack.blobgate().log();
+    let named = |id: &str| {
+        log.lines().any(|line| {
+            let admits = ["may still be open", "could not be aborted"];
+            line.contains(id) && admits.iter().any(|words| line.contains(words))
+        })
+    };
+    let (given_up, silent): (Vec<_>, Vec<_>) = uploads
+        .into_iter()
+        .partition(|upload| named(&upload.upload_id));
     Ok(Left {
-        empty_uploads: uploads.iter().filter(|u| u.parts.is_empty()).count(),
-        uploads_with_parts: uploads.iter().filter(|u| !u.parts.is_empty()).count(),
+        given_up: given_up.len(),
+        empty_uploads: silent.iter().filter(|u| u.parts.is_empty()).count(),
+        uploads_with_parts: silent.iter().filter(|u| !u.parts.is_empty()).count(),
         lost_creates: lost.count(),
-        aborts_failed: metrics["blobgate_multipart_aborts_failed_total"] as usize,
-        leftovers: stack.blobgate().log().matches("may still be open").count(),
         slots: metrics["blobgate_uploads_streaming"] as usize,
         waiting: metrics["blobgate_uploads_waiting"] as usize,
         memory: metrics["blobgate_memory_budget_used_bytes"] as usize,
