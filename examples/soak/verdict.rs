@@ -102,10 +102,8 @@ fn left(stack: &Stack) -> io::Result<Left> {
     // What blobgate could not drop it names, with its id.
     let log = stack.blobgate().log();
     let named = |id: &str| {
-        log.lines().any(|line| {
-            let admits = ["may still be open", "could not be aborted"];
-            line.contains(id) && admits.iter().any(|words| line.contains(words))
-        })
+        log.lines()
+            .any(|line| line.contains(id) && line.contains("could not be aborted"))
     };
     let (given_up, silent): (Vec<_>, Vec<_>) = uploads
         .into_iter()

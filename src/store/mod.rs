@@ -33,6 +33,15 @@ pub struct PartReceipt {
     pub e_tag: String,
 }
 
+/// How a completion was found to have succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// The store said so, and the upload is no more.
+    Confirmed,
+    /// The blob is at its key, whoever put it there; the upload may still be open.
+    Found,
+}
+
 /// The verbs blobgate needs of a store, each already retried by the store's own retry table.
 ///
 /// Nothing written through `create_upload` and `put_part` is visible to a reader until
@@ -64,7 +73,7 @@ pub trait BlobStore: Send + Sync + 'static {
         upload: &UploadHandle,
         parts: &[PartReceipt],
         size: u64,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Completion, StoreError>;
 
     /// Drops the upload and its parts. Succeeds where the store no longer knows it.
     async fn abort_upload(&self, upload: &UploadHandle) -> Result<(), StoreError>;

@@ -2,7 +2,7 @@ use super::abort::{Aborter, Opening};
 use super::admission::{Admission, Reservation};
 use super::{MAX_PARTS, UploadError};
 use crate::registry::Digest;
-use crate::store::{BlobStore, Part, PartReceipt, StoreError, StoreOperation};
+use crate::store::{BlobStore, Completion, Part, PartReceipt, StoreError, StoreOperation};
 use futures::FutureExt;
 use std::sync::Arc;
 use tokio::task::{JoinError, JoinSet};
@@ -106,12 +106,17 @@ impl Multipart {
     pub async fn complete(mut self, size: u64) -> Result<(), UploadError> {
         let upload = self.opening().await?;
         self.receipts.sort_unstable_by_key(|receipt| receipt.number);
-        self.context
+        let completion = self
+            .context
             .store
             .complete_upload(&upload, &self.receipts, size)
             .await?;
-        // Completed: there is nothing left to abort.
-        self.opening = None;
+        match completion {
+            // There is nothing left to abort.
+            Completion::Confirmed => self.opening = None,
+            // The blob is there. Whether the upload is open still, the abort will find out.
+            Completion::Found => {}
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::metrics::Metrics;
 use crate::registry::{BlobPush, Digest, DigestHasher, RepositoryName};
 use crate::store::{
-    BlobStore, FaultClass, Part, PartReceipt, StoreError, StoreOperation, UploadHandle,
+    BlobStore, Completion, FaultClass, Part, PartReceipt, StoreError, StoreOperation, UploadHandle,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +30,8 @@ struct State {
 enum Fault {
     Fail(StoreOperation, usize),
     Hang(StoreOperation, usize),
+    /// A completion is answered by finding another pusher's object; the upload stays open.
+    Found,
 }
 
 #[derive(Default)]
@@ -128,9 +130,12 @@ impl BlobStore for MemoryStore {
         upload: &UploadHandle,
         parts: &[PartReceipt],
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Completion, StoreError> {
         self.called(StoreOperation::CompleteMultipartUpload).await?;
         let mut state = self.state.lock().unwrap();
+        if let Some(Fault::Found) = self.fault {
+            return Ok(Completion::Found);
+        }
         let stored = state
             .uploads
             .remove(&upload.upload_id)
@@ -150,7 +155,7 @@ impl BlobStore for MemoryStore {
         assert_eq!(data.len() as u64, size);
         state.largest_part_count = state.largest_part_count.max(numbers.len());
         state.objects.insert(upload.key.clone(), data);
-        Ok(())
+        Ok(Completion::Confirmed)
     }
 
     async fn abort_upload(&self, upload: &UploadHandle) -> Result<(), StoreError> {
@@ -388,6 +393,17 @@ async fn a_push_dropped_at_any_call_is_aborted() {
         let state = bench.store.state.lock().unwrap();
         assert_eq!(state.calls.last(), Some(&AbortMultipartUpload));
     }
+}
+
+#[tokio::test]
+async fn an_upload_whose_blob_another_completed_is_aborted() {
+    let data = data(2 * PART);
+    let push = push_of(&data);
+    let bench = Bench::new(Some(Fault::Found));
+    let size = bench.push(&push, None, split(&data, 60_000)).await;
+    assert_eq!(size.unwrap(), 2 * PART);
+    bench.assert_nothing_left().await;
+    assert_eq!(bench.store.state.lock().unwrap().links.len(), 1);
 }
 
 #[tokio::test]

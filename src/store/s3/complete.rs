@@ -17,19 +17,16 @@ use super::S3Store;
 use super::answers;
 use super::call::give_up;
 use super::fault::{self, Fault};
+use super::judge_head;
 use super::transport::Answer;
-use super::{judge_abort, judge_head};
 use crate::store::retry::{RetryPolicy, Schedule};
-use crate::store::{FaultClass, PartReceipt, StoreError, StoreOperation, UploadHandle};
+use crate::store::{Completion, FaultClass, PartReceipt, StoreError, StoreOperation, UploadHandle};
 use rusoto_s3::{CompleteMultipartUploadRequest, CompletedMultipartUpload, CompletedPart, S3};
 use std::time::Duration;
 
 /// What the question for the object may take even where the completion's own budget is used up:
 /// not asking would turn pushes that succeeded into failures.
 const SETTLE_GRACE: Duration = Duration::from_secs(10);
-
-/// The longest wait for the abort of an upload that is likely gone already.
-const ABORT_LIMIT: Duration = Duration::from_secs(5);
 
 impl S3Store {
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html>
@@ -38,14 +35,14 @@ impl S3Store {
         upload: &UploadHandle,
         parts: &[PartReceipt],
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Completion, StoreError> {
         let mut schedule = Schedule::start(self.policy, StoreOperation::CompleteMultipartUpload);
         // True once an attempt may have taken effect, or still may.
         let mut in_doubt = false;
         loop {
             let limit = schedule.begin_attempt();
             let Err(mut fault) = self.complete_once(upload, parts, limit).await else {
-                return Ok(());
+                return Ok(Completion::Confirmed);
             };
             let gone = fault.class == FaultClass::NotFound && !fault.has_code("NoSuchBucket");
             let wait = if gone && in_doubt {
@@ -74,10 +71,12 @@ impl S3Store {
                         upload.key,
                         fault.message
                     );
-                    if !gone {
-                        self.abort_leftover(upload).await;
-                    }
-                    return Ok(());
+                    // The object may be another pusher's, and our upload still open.
+                    return Ok(if gone {
+                        Completion::Confirmed
+                    } else {
+                        Completion::Found
+                    });
                 }
                 fault.message.push_str("; the blob is not at its key");
             }
@@ -145,28 +144,6 @@ impl S3Store {
                 log::warn!("cannot tell whether the completion of {key} took effect: {error}");
                 false
             }
-        }
-    }
-
-    /// The object may be another pusher's, and our upload still open. The sweeper would find it:
-    /// one try is enough.
-    async fn abort_leftover(&self, upload: &UploadHandle) {
-        let request = self.abort_request(upload);
-        let aborted = self
-            .attempt(
-                StoreOperation::AbortMultipartUpload,
-                ABORT_LIMIT,
-                |s3| async move { s3.abort_multipart_upload(request).await },
-                judge_abort,
-            )
-            .await;
-        if let Err(fault) = aborted {
-            log::warn!(
-                "upload {} of {} may still be open: {}",
-                upload.upload_id,
-                upload.key,
-                fault.message
-            );
         }
     }
 }

@@ -18,8 +18,8 @@ mod tests;
 
 use super::retry::RetryPolicy;
 use super::{
-    BlobStore, FaultClass, Layout, Part, PartReceipt, StoreError, StoreObserver, StoreOperation,
-    UploadHandle,
+    BlobStore, Completion, FaultClass, Layout, Part, PartReceipt, StoreError, StoreObserver,
+    StoreOperation, UploadHandle,
 };
 use crate::config;
 use crate::net;
@@ -273,7 +273,7 @@ impl BlobStore for S3Store {
         upload: &UploadHandle,
         parts: &[PartReceipt],
         size: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Completion, StoreError> {
         self.complete(upload, parts, size).await
     }
 

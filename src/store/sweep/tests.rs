@@ -2,7 +2,7 @@ use super::*;
 use crate::config::LayoutKind;
 use crate::registry::{Digest, RepositoryName};
 use crate::store::{
-    BlobStore, FaultClass, Part, PartReceipt, StoreOperation, UploadHandle, UploadPage,
+    BlobStore, Completion, FaultClass, Part, PartReceipt, StoreOperation, UploadHandle, UploadPage,
 };
 use async_trait::async_trait;
 use std::sync::Mutex;
@@ -73,7 +73,7 @@ impl BlobStore for Bucket {
         _: &UploadHandle,
         _: &[PartReceipt],
         _: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Completion, StoreError> {
         unreachable!()
     }
 

@@ -31,18 +31,16 @@ fn absent() -> Step {
     answer(404, "")
 }
 
-fn aborted() -> Step {
-    answer(204, "")
-}
-
-async fn complete(script: impl IntoIterator<Item = Step>) -> (Result<(), StoreError>, String) {
+async fn complete(
+    script: impl IntoIterator<Item = Step>,
+) -> (Result<Completion, StoreError>, String) {
     let (store, server) = scripted(script).await;
     let result = store.complete_upload(&upload(), &parts(), SIZE).await;
     server.assert_played();
     (result, methods(&server))
 }
 
-/// The requests' methods: POST completes, HEAD asks, DELETE aborts.
+/// The requests' methods: POST completes, HEAD asks.
 fn methods(server: &Server) -> String {
     let requests = server.requests();
     let methods: Vec<_> = requests.iter().map(|request| &*request.method).collect();
@@ -92,9 +90,9 @@ async fn an_etag_is_success() {
 #[tokio::test(start_paused = true)]
 async fn what_took_effect_unseen_is_success() {
     for riddle in riddles() {
-        let (result, methods) = complete([riddle.clone(), there(SIZE), aborted()]).await;
+        let (result, methods) = complete([riddle.clone(), there(SIZE)]).await;
         result.unwrap_or_else(|error| panic!("{riddle:?}: {error}"));
-        assert_eq!(methods, "POST HEAD DELETE", "{riddle:?}");
+        assert_eq!(methods, "POST HEAD", "{riddle:?}");
     }
 }
 
@@ -211,16 +209,10 @@ async fn a_refusal_is_final_without_a_question() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_a_riddle_is_settled_first() {
     // Some stores answer so when an earlier completion has taken the parts.
-    let (result, methods) = complete([
-        Step::Hang,
-        absent(),
-        error(400, "InvalidPart"),
-        there(SIZE),
-        aborted(),
-    ])
-    .await;
+    let (result, methods) =
+        complete([Step::Hang, absent(), error(400, "InvalidPart"), there(SIZE)]).await;
     result.unwrap();
-    assert_eq!(methods, "POST HEAD POST HEAD DELETE");
+    assert_eq!(methods, "POST HEAD POST HEAD");
 
     let (result, methods) =
         complete([Step::Hang, absent(), error(400, "InvalidPart"), absent()]).await;
@@ -235,9 +227,9 @@ async fn a_throttled_completion_is_only_settled_at_the_end() {
     result.unwrap();
     assert_eq!(methods, "POST POST POST");
 
-    let (result, methods) = complete([slow(), slow(), slow(), there(SIZE), aborted()]).await;
+    let (result, methods) = complete([slow(), slow(), slow(), there(SIZE)]).await;
     result.unwrap();
-    assert_eq!(methods, "POST POST POST HEAD DELETE");
+    assert_eq!(methods, "POST POST POST HEAD");
 
     let (result, methods) = complete([slow(), slow(), slow(), absent()]).await;
     assert_eq!(result.unwrap_err().class, FaultClass::Throttled);
@@ -259,23 +251,14 @@ async fn an_unanswered_question_is_no_success() {
     assert_eq!(result.unwrap_err().class, FaultClass::Connection);
     assert_eq!(methods, "POST HEAD POST HEAD POST HEAD");
 
-    let (result, methods) = complete([Step::Reset, answer(500, ""), there(SIZE), aborted()]).await;
+    let (result, methods) = complete([Step::Reset, answer(500, ""), there(SIZE)]).await;
     result.unwrap();
-    assert_eq!(methods, "POST HEAD HEAD DELETE");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_leftover_that_cannot_be_aborted_is_no_failure() {
-    for fault in [error(500, "InternalError"), error(404, "NoSuchUpload")] {
-        let (result, methods) = complete([Step::Close, there(SIZE), fault]).await;
-        result.unwrap();
-        assert_eq!(methods, "POST HEAD DELETE");
-    }
+    assert_eq!(methods, "POST HEAD HEAD");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_question_is_asked_even_when_the_time_is_used_up() {
-    let server = Server::start([Step::Hang, there(SIZE), aborted()]).await;
+    let server = Server::start([Step::Hang, there(SIZE)]).await;
     let config = config::Bucket {
         idle_timeout: Duration::from_secs(1000),
         call_timeout: Duration::from_secs(60),

@@ -56,6 +56,7 @@ async fn secrets_are_never_logged() {
     store.put_part(&upload(), 1, part.clone()).await.unwrap();
     let refused = store.put_blob(&digest(), part).await.unwrap_err();
     store.complete_upload(&upload(), &[], 12).await.unwrap();
+    store.abort_upload(&upload()).await.unwrap();
     server.assert_played();
     for request in server.requests() {
         assert_eq!(request.header("x-amz-security-token"), Some(token));
