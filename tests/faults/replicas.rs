@@ -137,6 +137,7 @@ async fn a_failed_completion_settles_on_the_others_object() {
     for name in ["a", "b"] {
         assert_served(&stack, name, &digest, &blob.bytes()).await;
     }
+    stack.s3_faults().finished("AbortMultipartUpload", 1).await;
     assert_no_uploads(&stack);
 }
 
