@@ -30,7 +30,7 @@ pub struct Metrics {
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const SWEEP_PASSES: [&str; 2] = ["complete", "cut_short"];
-const SWEEP_UPLOADS: [&str; 4] = ["young", "reported", "aborted", "failed"];
+const SWEEP_UPLOADS: [&str; 4] = ["live", "reported", "aborted", "failed"];
 const PROBE_ANSWERS: [&str; 4] = ["granted", "refused", "no_answer", "unclear"];
 
 impl Metrics {
@@ -256,10 +256,10 @@ impl Metrics {
         let outcome = SWEEP_PASSES[usize::from(pass.cut_short.is_some())];
         self.sweep_passes.with_label_values(&[outcome]).inc();
         let counts = [
-            pass.listed - pass.old,
-            pass.old - pass.aborted - pass.failed,
+            pass.listed - pass.orphaned - pass.unknown,
+            pass.orphaned - pass.aborted - pass.failed,
             pass.aborted,
-            pass.failed,
+            pass.failed + pass.unknown,
         ];
         for (outcome, count) in SWEEP_UPLOADS.iter().zip(counts) {
             self.sweep_uploads

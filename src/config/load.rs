@@ -2,8 +2,8 @@
 //! key means; the tests hold it to the keys and defaults here.
 
 use super::section::{Key, Reader, Section};
-use super::units::{DAY, GIB, HOUR, MIB, TIB, format_size};
-use super::{Admin, Config, ConfigErrors, Listen, Log, Sweep, Tls, Upload, Upstream};
+use super::units::{DAY, GIB, HOUR, MIB, TIB, format_duration, format_size};
+use super::{Admin, Bucket, Config, ConfigErrors, Listen, Log, Sweep, Tls, Upload, Upstream};
 use super::{bucket, kind, pem};
 use log::LevelFilter;
 use serde_yaml::{Mapping, Value};
@@ -84,6 +84,7 @@ fn config(reader: &Reader, root: &Section) -> Option<Config> {
     let bucket = bucket::bucket(reader, &root.section("bucket"));
     let upload = upload(reader, &root.section("upload"));
     let sweep = sweep(&root.section("sweep"));
+    check_sweep_age(reader, upload.as_ref(), bucket.as_ref(), sweep.as_ref());
     let admin = admin(&root.section("admin"));
     let log = log(&root.section("log"));
     let threads = root.optional_with(
@@ -206,7 +207,7 @@ fn upload(reader: &Reader, section: &Section) -> Option<Upload> {
     let memory_budget = section.or("memory_budget", "512MiB", &budget);
     let admission_timeout = section.or("admission_timeout", "60s", &kind::timeout());
     let idle_timeout = section.or("idle_timeout", "60s", &kind::timeout());
-    let min_rate = section.or("min_rate", "1KiB", &kind::size(0..=GIB, ""));
+    let min_rate = section.or("min_rate", "4KiB", &kind::size(0..=GIB, ""));
     let window = kind::duration(Duration::from_secs(1)..=DAY, "");
     let min_rate_window = section.or("min_rate_window", "60s", &window);
     if let (Some(part), Some(budget), Some(longest)) = (part_size, memory_budget, max_blob_size) {
@@ -238,7 +239,7 @@ fn check_memory(reader: &Reader, part_size: u64, budget: u64, max_blob_size: u64
         );
         return;
     }
-    let largest = max_blob_size.div_ceil(MAX_PARTS).next_multiple_of(MIB);
+    let largest = largest_part(max_blob_size);
     if largest > budget {
         let (part, blob) = (format_size(largest), format_size(max_blob_size));
         reader.fault(
@@ -269,6 +270,56 @@ fn sweep(section: &Section) -> Option<Sweep> {
         older_than: older_than?,
         dry_run: dry_run?,
     })
+}
+
+/// An upload that still gets parts is never swept, so `older_than` must outlast the longest time
+/// from one part to the next: filled by the slowest client that is not cut off, then sent, retries
+/// and all.
+fn check_sweep_age(
+    reader: &Reader,
+    upload: Option<&Upload>,
+    bucket: Option<&Bucket>,
+    sweep: Option<&Sweep>,
+) {
+    let (Some(upload), Some(bucket), Some(sweep)) =
+        (upload, bucket, sweep.filter(|sweep| sweep.enabled))
+    else {
+        return;
+    };
+    let key = "sweep.older_than";
+    let age = format_duration(sweep.older_than);
+    if upload.min_rate == 0 {
+        reader.fault(
+            key,
+            format!("{age} may be outlived by a live upload, as `upload.min_rate` is off"),
+            "set `upload.min_rate`, or `sweep.enabled: false` and let a lifecycle rule of the \
+             bucket abort what is left",
+        );
+        return;
+    }
+    let part = upload.part_size.max(largest_part(upload.max_blob_size));
+    let filling = Duration::from_secs(part.div_ceil(upload.min_rate)) + upload.min_rate_window;
+    let longest = filling + 2 * bucket.retry_budget;
+    if sweep.older_than < longest {
+        let hours = longest.as_secs().div_ceil(3600);
+        reader.fault(
+            key,
+            format!(
+                "a live upload may get no part for longer than {age}: one of {} may take {hours}h \
+                 at `upload.min_rate`",
+                format_size(part)
+            ),
+            format!(
+                "write {hours}h or more, or a higher `upload.min_rate`, or a lower \
+                 `upload.max_blob_size`"
+            ),
+        );
+    }
+}
+
+/// Of the longest blob, bytes.
+fn largest_part(max_blob_size: u64) -> u64 {
+    max_blob_size.div_ceil(MAX_PARTS).next_multiple_of(MIB)
 }
 
 fn admin(section: &Section) -> Option<Admin> {

@@ -11,11 +11,12 @@ pub enum StoreOperation {
     CompleteMultipartUpload,
     AbortMultipartUpload,
     ListMultipartUploads,
+    ListParts,
     HeadBucket,
 }
 
 impl StoreOperation {
-    pub const ALL: [StoreOperation; 8] = [
+    pub const ALL: [StoreOperation; 9] = [
         Self::HeadObject,
         Self::PutObject,
         Self::CreateMultipartUpload,
@@ -23,6 +24,7 @@ impl StoreOperation {
         Self::CompleteMultipartUpload,
         Self::AbortMultipartUpload,
         Self::ListMultipartUploads,
+        Self::ListParts,
         Self::HeadBucket,
     ];
 
@@ -36,6 +38,7 @@ impl StoreOperation {
             Self::CompleteMultipartUpload => "CompleteMultipartUpload",
             Self::AbortMultipartUpload => "AbortMultipartUpload",
             Self::ListMultipartUploads => "ListMultipartUploads",
+            Self::ListParts => "ListParts",
             Self::HeadBucket => "HeadBucket",
         }
     }

@@ -13,7 +13,7 @@ pub use error::{FaultClass, StoreError, StoreOperation};
 pub use layout::Layout;
 pub use observer::StoreObserver;
 pub use part::Part;
-pub use uploads::{OpenUpload, UploadLister, UploadMarker, UploadPage};
+pub use uploads::{LastPart, OpenUpload, UploadLister, UploadMarker, UploadPage};
 
 use crate::registry::{Digest, RepositoryName};
 use async_trait::async_trait;

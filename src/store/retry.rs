@@ -1,7 +1,7 @@
 //! Which store calls are sent again, when, and how often.
 //!
-//! Every call blobgate makes may be sent again: HeadObject, HeadBucket and ListMultipartUploads
-//! change nothing; PutObject, UploadPart and AbortMultipartUpload come to the same when repeated; a
+//! Every call blobgate makes may be sent again: HeadObject, HeadBucket,
+//! ListMultipartUploads and ListParts change nothing; PutObject, UploadPart and AbortMultipartUpload come to the same when repeated; a
 //! repeated CreateMultipartUpload leaves at most an empty upload for the sweeper; and what became of
 //! a CompleteMultipartUpload is settled by asking for the object. So whether a call is repeated
 //! hangs on the fault alone, and [`pace`] is the whole table.
@@ -27,6 +27,7 @@ pub fn pace(operation: StoreOperation, class: FaultClass) -> Pace {
         StoreOperation::HeadObject
         | StoreOperation::HeadBucket
         | StoreOperation::ListMultipartUploads
+        | StoreOperation::ListParts
         | StoreOperation::PutObject
         | StoreOperation::CreateMultipartUpload
         | StoreOperation::UploadPart

@@ -2,9 +2,12 @@
 //! killed process left behind. Until then their parts are paid for and seen by nobody.
 //!
 //! A live upload must never be aborted, whoever began it: distribution's own driver opens uploads
-//! at the same final keys. So only age decides, reckoned by the store's own clock where it tells
-//! it, and `older_than` must be longer than any upload can live. Keys that are no blob's data key,
-//! distribution's `_uploads/` among them, are left alone whatever their age.
+//! at the same final keys. A push that moves may take any time in all, so the age of its upload
+//! alone says nothing: an upload is an orphan when it was begun longer than `older_than` ago *and*
+//! has got no part since. The slowest client that is not cut off fills a part sooner than that,
+//! which the configuration sees to. Times are reckoned by the store's own clock where it tells it.
+//! Keys that are no blob's data key, distribution's `_uploads/` among them, are left alone whatever
+//! their age.
 //!
 //! Several replicas may sweep the same bucket: an upload that another one has aborted is gone, which
 //! is no fault.
@@ -14,26 +17,32 @@
 //! finds nothing to do. MinIO removes stale uploads by itself, after 24 hours unless told otherwise
 //! (`MINIO_API_STALE_UPLOADS_EXPIRY`).
 
-use super::{Layout, OpenUpload, StoreError, UploadLister, UploadMarker};
+use super::{LastPart, Layout, OpenUpload, StoreError, UploadLister, UploadMarker};
 use crate::config;
 use std::time::{Duration, SystemTime};
+
+/// The first pass is no later than this: after a crash there may be something to find.
+const FIRST_WITHIN: Duration = Duration::from_secs(300);
 
 /// What one pass found and did.
 #[derive(Debug, Clone, Default)]
 pub struct SweepReport {
-    /// Open uploads at data keys.
+    /// Open uploads at data keys, but those found gone when it came to them.
     pub listed: u64,
-    /// Those of them that are older than `older_than`.
-    pub old: u64,
+    /// Those of them that were begun longer than `older_than` ago and have got no part since.
+    pub orphaned: u64,
     /// Those of them that were aborted, or were gone when it came to it. None in a dry run.
     pub aborted: u64,
     /// Those of them that could not be aborted.
     pub failed: u64,
+    /// Open uploads of which it could not be found out whether they are orphaned.
+    pub unknown: u64,
     /// Why the pass ended before all uploads were seen.
     pub cut_short: Option<StoreError>,
 }
 
-/// Sweeps once. Costs one listing call per page, and one call per old upload.
+/// Sweeps once. Costs one listing call per page, and for each old upload one call per 500 parts and
+/// one to abort it.
 pub async fn sweep(
     store: &dyn UploadLister,
     layout: &Layout,
@@ -53,10 +62,7 @@ pub async fn sweep(
         for upload in page.uploads {
             if layout.is_data_key(&upload.handle.key) {
                 report.listed += 1;
-                if is_old(&upload, now, settings.older_than) {
-                    report.old += 1;
-                    remove(store, &upload, settings.dry_run, &mut report).await;
-                }
+                judge(store, &upload, now, settings, &mut report).await;
             }
         }
         // A store that points to where we are would keep us listing for ever.
@@ -67,12 +73,44 @@ pub async fn sweep(
     }
 }
 
-/// An upload without a readable date, or with one to come, counts as young.
-fn is_old(upload: &OpenUpload, now: SystemTime, older_than: Duration) -> bool {
-    upload
-        .initiated
-        .and_then(|initiated| now.duration_since(initiated).ok())
-        .is_some_and(|age| age > older_than)
+/// Removes the upload if it is an orphan. What cannot be told of it counts in its favour.
+async fn judge(
+    store: &dyn UploadLister,
+    upload: &OpenUpload,
+    now: SystemTime,
+    settings: &config::Sweep,
+    report: &mut SweepReport,
+) {
+    let is_old = |time: SystemTime| {
+        let age = now.duration_since(time);
+        age.is_ok_and(|age| age > settings.older_than)
+    };
+    if !upload.initiated.is_some_and(is_old) {
+        return;
+    }
+    let orphaned = match store.last_part(&upload.handle).await {
+        Ok(LastPart::Never) => true,
+        Ok(LastPart::At(time)) => is_old(time),
+        Ok(LastPart::Unreadable) => false,
+        // Another replica was quicker, or its owner completed it.
+        Ok(LastPart::Gone) => {
+            report.listed -= 1;
+            false
+        }
+        Err(error) => {
+            report.unknown += 1;
+            log::warn!(
+                "sweep: cannot find out whether upload {} of {} still lives, so it stays: {error}",
+                upload.handle.upload_id,
+                upload.handle.key,
+            );
+            false
+        }
+    };
+    if orphaned {
+        report.orphaned += 1;
+        remove(store, upload, settings.dry_run, report).await;
+    }
 }
 
 async fn remove(
@@ -105,8 +143,8 @@ async fn remove(
 
 /// Sweeps once every interval until `shutdown` resolves, which also ends a pass that is under way.
 ///
-/// The first pass comes after a random part of the interval, so that replicas started together
-/// don't sweep together. Does nothing where sweeping is not enabled.
+/// The first pass comes after a random part of the interval, and of [`FIRST_WITHIN`], so that
+/// replicas started together don't sweep together. Does nothing where sweeping is not enabled.
 pub async fn run(
     store: &dyn UploadLister,
     layout: &Layout,
@@ -118,7 +156,8 @@ pub async fn run(
         return;
     }
     let passes = async {
-        tokio::time::sleep(settings.interval.mul_f64(fastrand::f64())).await;
+        let spread = settings.interval.min(FIRST_WITHIN);
+        tokio::time::sleep(spread.mul_f64(fastrand::f64())).await;
         loop {
             let pass = sweep(store, layout, settings).await;
             log_pass(&pass, settings.dry_run);
@@ -135,13 +174,17 @@ pub async fn run(
 fn log_pass(pass: &SweepReport, dry_run: bool) {
     let SweepReport {
         listed,
-        old,
+        orphaned,
         aborted,
         failed,
+        unknown,
         cut_short,
     } = pass;
     let mode = if dry_run { " (dry run)" } else { "" };
-    log::info!("sweep{mode}: {listed} open uploads, {old} old, {aborted} aborted, {failed} failed");
+    log::info!(
+        "sweep{mode}: {listed} open uploads, {orphaned} orphaned, {aborted} aborted, \
+         {failed} failed, {unknown} not to be judged"
+    );
     if let Some(error) = cut_short {
         log::warn!("sweep{mode}: ended early: {error}");
     }

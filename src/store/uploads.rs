@@ -26,9 +26,24 @@ pub struct UploadPage {
     pub store_time: Option<SystemTime>,
 }
 
+/// When an open upload last got a part, by the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastPart {
+    At(SystemTime),
+    /// There is none yet.
+    Never,
+    /// The store did not say it in a readable way.
+    Unreadable,
+    /// The upload is open no more.
+    Gone,
+}
+
 /// A store that can tell its open uploads.
 #[async_trait]
 pub trait UploadLister: BlobStore {
     /// The open uploads whose keys begin with the layout's blob prefix, page by page.
     async fn list_uploads(&self, after: Option<&UploadMarker>) -> Result<UploadPage, StoreError>;
+
+    /// When the upload last got a part: one call for each 500 parts it has.
+    async fn last_part(&self, upload: &UploadHandle) -> Result<LastPart, StoreError>;
 }

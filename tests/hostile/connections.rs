@@ -78,6 +78,7 @@ async fn bounds_on_heads_do_not_end_bodies() {
         .config("listen.header_timeout", "500ms")
         .config("listen.keepalive_timeout", "1s")
         .config("upload.min_rate", 0)
+        .config("sweep.enabled", false)
         .config("upload.idle_timeout", "3s")
         .start()
         .unwrap();

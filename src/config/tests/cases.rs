@@ -39,6 +39,9 @@ pub(super) const CASES: &[(&str, &str, &str)] = &[
     ("log: {level: verbose}", "log.level", "write one of off, error, warn, info, debug, trace"),
     ("log: {level: warning}", "log.level", "did you mean `warn`?"),
     ("sweep: {older_than: 30m}", "sweep.older_than", "must not be aborted; write 1h or more"),
+    ("upload: {min_rate: 0}", "sweep.older_than", "set `upload.min_rate`, or `sweep.enabled: false`"),
+    ("upload: {min_rate: 1KiB}", "sweep.older_than", "write 31h or more, or a higher `upload.min_rate`"),
+    ("upload: {part_size: 32MiB}\nsweep: {older_than: 1h}", "sweep.older_than", "one of 105MiB may take 8h"),
     ("sweep: {interval: 0s}", "sweep.interval", "write 1s or more"),
     ("admin: {address: nowhere}", "admin.address", "expected an IP address and a port, or off"),
     ("threads: 0", "threads", "write 1 or more"),
@@ -99,8 +102,8 @@ pub(super) const CASES: &[(&str, &str, &str)] = &[
     ("bucket: {name: bucket, credentials: {access_key_id: a, secret_access_key: 31337}}", "bucket.credentials.secret_access_key", "write it in quotes"),
     ("bucket: {name: bucket, credentials: chain}", "bucket.credentials", "found a text, expected a section with keys"),
     // Keys that exclude or need each other.
-    ("upload: {part_size: 1GiB}", "upload.memory_budget", "512MiB does not hold one part of 1GiB (`upload.part_size`); write 1GiB or more"),
-    ("upload: {max_blob_size: 5TiB}", "upload.memory_budget", "512MiB does not hold one part of 525MiB"),
+    ("upload: {part_size: 1GiB}\nsweep: {enabled: false}", "upload.memory_budget", "512MiB does not hold one part of 1GiB (`upload.part_size`); write 1GiB or more"),
+    ("upload: {max_blob_size: 5TiB}\nsweep: {enabled: false}", "upload.memory_budget", "512MiB does not hold one part of 525MiB"),
     ("upload: {memory_budget: 64MiB}", "upload.memory_budget", "write 105MiB or more, or `max_blob_size` of 625GiB or less"),
     ("listen: {tls: {certificate: Cargo.toml}}", "listen.tls.certificate", "holds no PEM certificate"),
     // Unknown keys.

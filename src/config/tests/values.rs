@@ -53,7 +53,7 @@ fn the_minimal_configuration_takes_all_defaults() {
     assert_eq!(upload.memory_budget, 512 << 20);
     assert_eq!(upload.admission_timeout, secs(60));
     assert_eq!(upload.idle_timeout, secs(60));
-    assert_eq!((upload.min_rate, upload.min_rate_window), (1024, secs(60)));
+    assert_eq!((upload.min_rate, upload.min_rate_window), (4096, secs(60)));
     assert!(config.sweep.enabled && !config.sweep.dry_run);
     assert_eq!(config.sweep.interval, secs(3600));
     assert_eq!(config.sweep.older_than, secs(24 * 3600));
@@ -178,9 +178,10 @@ fn what_is_unusual_but_right_is_taken() {
         "bucket: {name: my.bucket, path_style: true}",
         "bucket: {name: registry, region: auto, credentials: {profile: registry}}",
         "bucket: {name: registry, encrypt: true, kms_key_id: 'arn:aws:kms:eu-west-1:1:key/a'}",
-        "upload: {max_blob_size: 5TiB, memory_budget: 525MiB}",
+        "upload: {max_blob_size: 5TiB, memory_budget: 525MiB}\nsweep: {older_than: 39h}",
         "upload: {part_size: 5MiB, memory_budget: 5MiB, max_blob_size: 48GiB}",
-        "upload: {min_rate: 0}",
+        "upload: {min_rate: 0}\nsweep: {enabled: false}",
+        "upload: {max_blob_size: 10GiB}\nsweep: {older_than: 2h}",
         "upload: {part_size: 16777216, part_concurrency: '8'}",
         "grace_period: 1h 30m",
         "log: {level: INFO}",
@@ -198,7 +199,7 @@ fn secrets_are_never_printed_and_the_rest_reads_back() {
         "bucket: {name: registry, endpoint: 'http://store.test:9000', root_directory: 'a$$b \"c\"', \
          layout: flat, path_style: false, encrypt: true, kms_key_id: key, storage_class: \
          ONEZONE_IA, acl: private, credentials: {profile: p}, max_attempts: 3}\n\
-         upload: {min_rate: 0, max_blob_size: 1000001}\n\
+         upload: {min_rate: 0, max_blob_size: 1000001}\nsweep: {enabled: false}\n\
          admin: {address: off}\nlog: {level: trace}\nthreads: 3\ngrace_period: 1500ms",
         "",
     ];

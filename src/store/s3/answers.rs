@@ -70,6 +70,28 @@ impl Listing {
     }
 }
 
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListParts.html>
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct PartListing {
+    pub is_truncated: bool,
+    pub next_part_number_marker: String,
+    #[serde(rename = "Part")]
+    pub parts: Vec<ListedPart>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ListedPart {
+    pub last_modified: String,
+}
+
+impl PartListing {
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        parse("ListPartsResult", body)
+    }
+}
+
 /// `None` where the body is no whole document with this root: the deserializer alone would take a
 /// root of any name.
 fn parse<T: DeserializeOwned>(root: &str, body: &[u8]) -> Option<T> {

@@ -2,9 +2,11 @@ use super::*;
 use crate::config::LayoutKind;
 use crate::registry::{Digest, RepositoryName};
 use crate::store::{
-    BlobStore, Completion, FaultClass, Part, PartReceipt, StoreOperation, UploadHandle, UploadPage,
+    BlobStore, Completion, FaultClass, LastPart, Part, PartReceipt, StoreOperation, UploadHandle,
+    UploadPage,
 };
 use async_trait::async_trait;
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
@@ -19,6 +21,8 @@ struct Bucket {
     aborted: Mutex<Vec<String>>,
     /// Upload ids whose abort fails.
     stuck: Vec<&'static str>,
+    /// By upload id, where there is any part to tell of; `None` fails.
+    last_parts: HashMap<&'static str, Option<LastPart>>,
 }
 
 fn fault(operation: StoreOperation) -> StoreError {
@@ -39,6 +43,14 @@ impl UploadLister for Bucket {
         self.listings.fetch_add(1, Ordering::Relaxed);
         let page = after.map_or(0, |marker| marker.key.parse().unwrap());
         self.pages[page].clone()
+    }
+
+    async fn last_part(&self, upload: &UploadHandle) -> Result<LastPart, StoreError> {
+        match self.last_parts.get(&*upload.upload_id) {
+            None => Ok(LastPart::Never),
+            Some(Some(last)) => Ok(*last),
+            Some(None) => Err(fault(StoreOperation::ListParts)),
+        }
     }
 }
 
@@ -134,7 +146,12 @@ fn ago(age: Duration) -> Option<SystemTime> {
 }
 
 fn counts(report: &SweepReport) -> [u64; 4] {
-    [report.listed, report.old, report.aborted, report.failed]
+    [
+        report.listed,
+        report.orphaned,
+        report.aborted,
+        report.failed,
+    ]
 }
 
 #[tokio::test]
@@ -164,6 +181,36 @@ async fn only_old_uploads_at_data_keys_are_aborted() {
     assert_eq!(counts(&report), [5, 1, 1, 0]);
     assert!(report.cut_short.is_none());
     assert_eq!(*bucket.aborted.lock().unwrap(), ["old"]);
+}
+
+#[tokio::test]
+async fn what_still_gets_parts_is_no_orphan_however_old() {
+    let last = |age| Some(LastPart::At(SystemTime::now() - age));
+    let ids = [
+        "moving",
+        "still",
+        "undated",
+        "gone",
+        "unknown",
+        "without parts",
+    ];
+    let bucket = Bucket {
+        pages: vec![Ok(page(
+            ids.map(|id| open(id, &data_key(), ago(300 * HOUR))),
+        ))],
+        last_parts: HashMap::from([
+            ("moving", last(23 * HOUR)),
+            ("still", last(25 * HOUR)),
+            ("undated", Some(LastPart::Unreadable)),
+            ("gone", Some(LastPart::Gone)),
+            ("unknown", None),
+        ]),
+        ..Bucket::default()
+    };
+    let report = sweep(&bucket, &layout(), &settings()).await;
+    assert_eq!(counts(&report), [5, 2, 2, 0]);
+    assert_eq!(report.unknown, 1);
+    assert_eq!(*bucket.aborted.lock().unwrap(), ["still", "without parts"]);
 }
 
 #[tokio::test]
@@ -293,8 +340,8 @@ async fn passes_come_once_an_interval_from_a_random_start() {
         )
         .await;
         let passes = passes.into_inner().unwrap();
-        assert!(passes[0] <= HOUR);
-        assert!(passes.len() == 2 || passes.len() == 3, "{passes:?}");
+        assert!(passes[0] <= FIRST_WITHIN);
+        assert_eq!(passes.len(), 3, "{passes:?}");
         for pair in passes.windows(2) {
             let gap = pair[1] - pair[0];
             assert!(gap >= HOUR && gap < HOUR + Duration::from_secs(1));
@@ -302,7 +349,7 @@ async fn passes_come_once_an_interval_from_a_random_start() {
         starts.push(passes[0]);
     }
     let (first, last) = (starts.iter().min().unwrap(), starts.iter().max().unwrap());
-    assert!(*last - *first > HOUR / 10, "{starts:?}");
+    assert!(*last - *first > FIRST_WITHIN / 10, "{starts:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{UploadLister, UploadMarker};
+use crate::store::{LastPart, UploadLister, UploadMarker};
 use crate::test_server::{answer, error};
 use std::time::SystemTime;
 
@@ -85,5 +85,76 @@ async fn what_is_no_list_is_a_fault() {
         let (store, _server) = scripted([step]).await;
         let error = store.list_uploads(None).await.unwrap_err();
         assert_eq!(error.class, class);
+    }
+}
+
+fn parts_page(next: Option<i64>, dates: &[&str]) -> String {
+    let parts: String = dates
+        .iter()
+        .map(|date| {
+            format!(
+                "<Part><PartNumber>1</PartNumber><LastModified>{date}</LastModified>\
+                 <ETag>&quot;e&quot;</ETag><Size>5242880</Size></Part>"
+            )
+        })
+        .collect();
+    let next = next.map_or_else(
+        || "<IsTruncated>false</IsTruncated>".to_owned(),
+        |next| {
+            format!(
+                "<NextPartNumberMarker>{next}</NextPartNumberMarker>\
+                 <IsTruncated>true</IsTruncated>"
+            )
+        },
+    );
+    format!("<ListPartsResult><Bucket>b</Bucket>{next}{parts}</ListPartsResult>")
+}
+
+fn handle() -> UploadHandle {
+    UploadHandle {
+        key: "a/key".to_owned(),
+        upload_id: "id".to_owned(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_part_of_all_pages_counts() {
+    let (old, new) = ("2024-11-10T20:00:00.000Z", "2024-11-10T21:00:00.000Z");
+    let (store, server) = scripted([
+        answer(200, &parts_page(Some(500), &[old, new])),
+        answer(200, &parts_page(None, &[old])),
+    ])
+    .await;
+    let last = store.last_part(&handle()).await.unwrap();
+    assert_eq!(last, LastPart::At(time(new)));
+    assert_eq!(
+        server.lines(),
+        [
+            "GET /blobs-bucket/a/key?max-parts=500&uploadId=id",
+            "GET /blobs-bucket/a/key?max-parts=500&part-number-marker=500&uploadId=id",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_parts_do_not_tell_is_not_made_up() {
+    let date = "2024-11-10T20:00:00.000Z";
+    for (steps, expected) in [
+        (vec![answer(200, &parts_page(None, &[]))], LastPart::Never),
+        (
+            vec![answer(200, &parts_page(None, &[date, "yesterday"]))],
+            LastPart::Unreadable,
+        ),
+        (
+            vec![
+                answer(200, &parts_page(Some(7), &[date])),
+                answer(200, &parts_page(Some(7), &[date])),
+            ],
+            LastPart::Unreadable,
+        ),
+        (vec![error(404, "NoSuchUpload")], LastPart::Gone),
+    ] {
+        let (store, _server) = scripted(steps).await;
+        assert_eq!(store.last_part(&handle()).await.unwrap(), expected);
     }
 }

@@ -181,7 +181,11 @@ impl S3Server {
     pub fn backdate_upload(&self, bucket: &str, upload_id: &str, by: Duration) {
         self.read(bucket, |bucket| {
             let upload = bucket.uploads.get_mut(upload_id);
-            upload.expect("no such upload").initiated -= by;
+            let upload = upload.expect("no such upload");
+            upload.initiated -= by;
+            for part in upload.parts.values_mut() {
+                part.modified -= by;
+            }
         });
     }
 
