@@ -345,3 +345,45 @@ async fn a_slot_is_free_when_the_answer_is_there() {
         }
     }
 }
+
+/// The chunked coding of these bytes, one by one.
+fn crumbs(content: &[u8]) -> Vec<u8> {
+    let mut body: Vec<u8> = content
+        .iter()
+        .flat_map(|&byte| [b'1', b'\r', b'\n', byte, b'\r', b'\n'])
+        .collect();
+    body.extend_from_slice(b"0\r\n\r\n");
+    body
+}
+
+/// Whatever is kept for each chunk must not be kept for each byte.
+#[tokio::test]
+async fn bodies_that_come_byte_by_byte_take_no_more_memory_than_others() {
+    const SIZE: u64 = 512 << 10;
+    const GROWTH: u64 = 64 * MIB;
+    let stack = with(8, "64MiB").start().unwrap();
+    let known = Blob::new(100, SIZE);
+    assert_eq!(push(&stack, "other", known).await.status(), 201);
+    let before = stack.blobgate().rss_bytes().unwrap();
+    // New blobs, then one that is only hashed.
+    let new: Vec<Blob> = (0..8).map(|seed| Blob::new(seed, SIZE)).collect();
+    for blobs in [new, vec![known; 16]] {
+        let pushes = blobs.iter().enumerate().map(|(nth, blob)| {
+            let stack = &stack;
+            async move {
+                let mut connection = connect(stack).await;
+                let name = format!("a{nth}");
+                let framing = "Transfer-Encoding: chunked\r\n";
+                let head = push_head(&name, &blob.sha256(), framing);
+                connection.send(head).await.unwrap();
+                connection.send(crumbs(&blob.bytes())).await.unwrap();
+                connection.response().await.unwrap().status
+            }
+        });
+        let statuses = join_all(pushes).await;
+        assert!(statuses.iter().all(|&status| status == 201), "{statuses:?}");
+        let peak = stack.blobgate().peak_rss_bytes().unwrap();
+        assert!(peak < before + GROWTH, "{before} grew to {peak} bytes");
+    }
+    assert_all_free(&stack);
+}

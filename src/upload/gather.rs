@@ -8,7 +8,8 @@ const SMALL: usize = 4 << 10;
 /// How much is copied together before it becomes a chunk, bytes.
 const GATHERED: usize = 64 << 10;
 
-/// The part being filled. Chunks are kept as they came, without a copy, but for small ones.
+/// Bytes that come together, for a part or to be hashed. Chunks are kept as they came, without a
+/// copy, but for small ones.
 #[derive(Debug, Default)]
 pub struct Gatherer {
     part: Part,
@@ -33,7 +34,7 @@ impl Gatherer {
         }
     }
 
-    /// The part so far; the gatherer is empty again.
+    /// All so far; the gatherer is empty again.
     pub fn take(&mut self) -> Part {
         self.settle();
         std::mem::take(&mut self.part)

@@ -1,10 +1,12 @@
 use super::UploadError;
+use super::gather::Gatherer;
 use crate::registry::{Algorithm, Digest, DigestHasher};
+use crate::store::Part;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 /// Up to this many bytes are hashed where they are: moving them to another thread costs more.
-const INLINE: usize = 64 << 10;
+const INLINE: u64 = 64 << 10;
 
 /// Hashes a body off the task that reads it, in batches, so that receiving and hashing overlap.
 ///
@@ -12,9 +14,8 @@ const INLINE: usize = 64 << 10;
 /// two batches, and a body that comes faster than it can be hashed is read no faster.
 pub struct BodyHasher {
     state: State,
-    batch: Vec<Bytes>,
-    batch_len: usize,
-    batch_size: usize,
+    batch: Gatherer,
+    batch_size: u64,
 }
 
 enum State {
@@ -26,26 +27,23 @@ enum State {
 
 impl BodyHasher {
     /// `batch_size` in bytes.
-    pub fn new(algorithm: Algorithm, batch_size: usize) -> Self {
+    pub fn new(algorithm: Algorithm, batch_size: u64) -> Self {
         Self {
             state: State::Here(Box::new(DigestHasher::new(algorithm))),
-            batch: Vec::new(),
-            batch_len: 0,
+            batch: Gatherer::default(),
             batch_size,
         }
     }
 
     pub async fn update(&mut self, chunk: Bytes) -> Result<(), UploadError> {
-        self.batch_len += chunk.len();
         self.batch.push(chunk);
-        if self.batch_len < self.batch_size {
+        if self.batch.len() < self.batch_size {
             return Ok(());
         }
         let mut hasher = self.take().await?;
-        let batch = std::mem::take(&mut self.batch);
-        self.batch_len = 0;
+        let batch = self.batch.take();
         self.state = State::Away(tokio::task::spawn_blocking(move || {
-            hash(&mut hasher, batch);
+            hash(&mut hasher, &batch);
             hasher
         }));
         Ok(())
@@ -54,13 +52,13 @@ impl BodyHasher {
     /// The digest of everything given.
     pub async fn finish(mut self) -> Result<Digest, UploadError> {
         let mut hasher = self.take().await?;
-        let batch = std::mem::take(&mut self.batch);
-        if self.batch_len <= INLINE {
-            hash(&mut hasher, batch);
+        let batch = self.batch.take();
+        if batch.len() <= INLINE {
+            hash(&mut hasher, &batch);
             return Ok(hasher.finish());
         }
         let digest = tokio::task::spawn_blocking(move || {
-            hash(&mut hasher, batch);
+            hash(&mut hasher, &batch);
             hasher.finish()
         });
         Ok(digest.await?)
@@ -75,9 +73,9 @@ impl BodyHasher {
     }
 }
 
-fn hash(hasher: &mut DigestHasher, batch: Vec<Bytes>) {
-    for chunk in batch {
-        hasher.update(&chunk);
+fn hash(hasher: &mut DigestHasher, batch: &Part) {
+    for chunk in batch.chunks() {
+        hasher.update(chunk);
     }
 }
 
@@ -96,7 +94,7 @@ mod tests {
         #[test]
         fn any_split_gives_the_same_digest(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..40),
-            batch_size in 1usize..2000,
+            batch_size in 1u64..2000,
         ) {
             let mut whole = DigestHasher::new(Algorithm::Sha256);
             whole.update(&chunks.concat());

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 /// Bytes hashed at a time while a blob is stored: large, as handing over a batch has its price.
-const STORING_BATCH: usize = 1 << 20;
+const STORING_BATCH: u64 = 1 << 20;
 
 /// The same while a blob is only verified. These pushes draw on no memory budget, so each must hold
 /// little.
-const VERIFYING_BATCH: usize = 128 << 10;
+const VERIFYING_BATCH: u64 = 128 << 10;
 
 /// Takes blobs from clients into the store.
 #[derive(Clone)]
@@ -211,7 +211,7 @@ struct Intake<B> {
 }
 
 impl<B: BodySource> Intake<B> {
-    fn new(expected: &Digest, plan: PartPlan, batch_size: usize, body: B) -> Self {
+    fn new(expected: &Digest, plan: PartPlan, batch_size: u64, body: B) -> Self {
         Self {
             body,
             plan,
