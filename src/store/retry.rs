@@ -79,7 +79,7 @@ impl Backoff {
 pub struct RetryPolicy {
     /// The whole of one attempt.
     pub attempt_timeout: Duration,
-    /// Attempts, the first included.
+    /// Attempts, the first included. A call that is only to come later, and an abort, may have more.
     pub max_attempts: u32,
     /// The whole call, with its attempts and waits.
     pub budget: Duration,
@@ -111,17 +111,23 @@ impl Schedule {
     }
 
     /// How long to wait before the next attempt; `None` where there is none: by the table, or since
-    /// attempts or time are used up. `retry_after` is the store's own wish, which is only granted
+    /// attempts or time are used up.
+    ///
+    /// Attempts are only counted where failing again tells something. A store that asks for less
+    /// will take the call later, and nobody waits for an abort, while what it leaves undone is paid
+    /// for: these have all the time there is. `retry_after` is the store's own wish, which is only granted
     /// whole: coming back sooner would be turned away again.
     pub fn wait_after(&self, class: FaultClass, retry_after: Option<Duration>) -> Option<Duration> {
-        if self.attempts >= self.policy.max_attempts {
-            return None;
-        }
-        let backoff = match pace(self.operation, class) {
+        let pace = pace(self.operation, class);
+        let backoff = match pace {
             Pace::Never => return None,
             Pace::Soon => SOON,
             Pace::Later => LATER,
         };
+        let patient = pace == Pace::Later || self.operation == StoreOperation::AbortMultipartUpload;
+        if self.attempts >= self.policy.max_attempts && !patient {
+            return None;
+        }
         let wait = backoff
             .wait(self.attempts)
             .max(retry_after.unwrap_or_default());
@@ -134,10 +140,6 @@ impl Schedule {
 
     pub fn attempts(&self) -> u32 {
         self.attempts
-    }
-
-    pub fn max_attempts(&self) -> u32 {
-        self.policy.max_attempts
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -190,6 +192,26 @@ mod tests {
         schedule.begin_attempt();
         assert_eq!(schedule.wait_after(FaultClass::Connection, None), None);
         assert_eq!(schedule.attempts(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_asks_for_less_and_an_abort_are_bounded_by_time_alone() {
+        for (operation, class) in [
+            (StoreOperation::UploadPart, FaultClass::Throttled),
+            (
+                StoreOperation::AbortMultipartUpload,
+                FaultClass::Unavailable,
+            ),
+        ] {
+            let mut schedule = Schedule::start(POLICY, operation);
+            schedule.begin_attempt();
+            while let Some(wait) = schedule.wait_after(class, None) {
+                tokio::time::advance(wait).await;
+                schedule.begin_attempt();
+            }
+            assert!(schedule.attempts() > POLICY.max_attempts);
+            assert!(schedule.remaining() <= LATER.floor + LATER.cap);
+        }
     }
 
     #[tokio::test(start_paused = true)]

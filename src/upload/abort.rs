@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long one abort may take, its retries included.
+/// How long an abort may still take once the process is to end, with the answer that tells which
+/// upload it is about. Until then the store's own retry budget bounds it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The upload id, once the store has answered; a failure where it gave none.
@@ -22,6 +24,8 @@ pub struct Aborter {
     store: Arc<dyn BlobStore>,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
+    /// Cancelled when the process waits for the aborts, and for nothing else.
+    ending: CancellationToken,
     runtime: Handle,
 }
 
@@ -34,6 +38,7 @@ impl Aborter {
             store,
             metrics,
             tasks,
+            ending: CancellationToken::new(),
             runtime: Handle::current(),
         }
     }
@@ -41,17 +46,41 @@ impl Aborter {
     /// Stops the parts in flight, then drops the upload in the store. A failure is logged and
     /// counted: the sweep, or the bucket's lifecycle rule, gets what is left.
     pub(super) fn abort<T: Send + 'static>(&self, opening: Opening, mut parts: JoinSet<T>) {
-        let Self { store, metrics, .. } = self.clone();
+        let Self {
+            store,
+            metrics,
+            ending,
+            ..
+        } = self.clone();
         let abort = async move {
             // A part that arrives after the abort would be kept, and paid for, by some stores.
             parts.shutdown().await;
-            let Ok(upload) = opening.await else {
-                return;
+            let out_of_time = async {
+                ending.cancelled().await;
+                tokio::time::sleep(DEADLINE).await;
+            };
+            tokio::pin!(out_of_time);
+            let upload = tokio::select! {
+                biased;
+                opened = opening => match opened {
+                    Ok(upload) => upload,
+                    Err(_) => return,
+                },
+                () = &mut out_of_time => {
+                    metrics.aborts.inc();
+                    metrics.aborts_failed.inc();
+                    log::error!(
+                        "the store has not said whether it opened a multipart upload; if it did, \
+                         the sweep or a lifecycle rule drops it"
+                    );
+                    return;
+                }
             };
             metrics.aborts.inc();
-            let outcome = match tokio::time::timeout(DEADLINE, store.abort_upload(&upload)).await {
-                Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("not done within {DEADLINE:?}")),
+            let outcome = tokio::select! {
+                biased;
+                outcome = store.abort_upload(&upload) => outcome.map_err(|error| error.to_string()),
+                () = &mut out_of_time => Err(format!("not done within {DEADLINE:?}")),
             };
             if let Err(reason) = outcome {
                 metrics.aborts_failed.inc();
@@ -66,8 +95,9 @@ impl Aborter {
         self.tasks.spawn_on(abort, &self.runtime);
     }
 
-    /// Resolves once no abort is under way.
-    pub async fn idle(&self) {
+    /// Resolves once no abort is under way, for a process that ends: a minute at most.
+    pub async fn finish(&self) {
+        self.ending.cancel();
         self.tasks.wait().await;
     }
 }

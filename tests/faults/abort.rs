@@ -45,7 +45,12 @@ async fn an_abort_that_fails_once_is_made_again() {
 
 #[tokio::test]
 async fn an_abort_that_fails_for_good_is_logged_and_counted() {
-    let stack = stack().config("bucket.max_attempts", 2).start().unwrap();
+    // Attempts do not bound an abort, time does.
+    let stack = stack()
+        .config("bucket.max_attempts", 2)
+        .config("bucket.retry_budget", "2s")
+        .start()
+        .unwrap();
     let lasting = [
         status(500, "InternalError"),
         status(403, "AccessDenied"),

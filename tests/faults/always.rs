@@ -23,7 +23,8 @@ fn lasting(point: Point) -> Vec<Lasting> {
     let mut all = vec![
         failed(status(500, "InternalError"), ATTEMPTS),
         failed(Fault::ResetAfter(0), ATTEMPTS),
-        lasting(status(503, "SlowDown"), 503, "UNAVAILABLE", ATTEMPTS),
+        // Asked to come later, a call is bounded by time alone; and for this there is none.
+        lasting(come_in_an_hour(), 503, "UNAVAILABLE", 1),
         failed(status(403, "AccessDenied"), 1),
         failed(status(400, "EntityTooSmall"), 1),
         failed(status(404, "NoSuchBucket"), 1),

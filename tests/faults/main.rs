@@ -79,6 +79,15 @@ fn status(status: u16, code: &str) -> Fault {
     }
 }
 
+/// The store asks for less, and for longer than a call may take.
+fn come_in_an_hour() -> Fault {
+    Fault::Answer {
+        status: 503,
+        headers: vec![("Retry-After".into(), "3600".into())],
+        body: Bytes::new(),
+    }
+}
+
 /// 200 without a header or a byte that S3 would send, and without effect.
 fn bare_ok() -> Fault {
     Fault::Answer {

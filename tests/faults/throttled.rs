@@ -67,16 +67,28 @@ async fn a_wish_that_does_not_fit_is_an_answer_at_once() {
         .start()
         .unwrap();
     let blob = Blob::new(1, LARGE);
-    let busy = Fault::Answer {
-        status: 503,
-        headers: vec![("Retry-After".into(), "3600".into())],
-        body: Bytes::new(),
-    };
-    stack.s3_faults().add(MIDDLE_PART.rule(busy));
+    stack.s3_faults().add(MIDDLE_PART.rule(come_in_an_hour()));
     let (status, code, _) = error_of(push(&stack, "a", blob).await).await;
     assert_eq!((status, code.as_str()), (503, "UNAVAILABLE"));
     assert_eq!(MIDDLE_PART.calls(&stack, blob), 1);
     stack.s3_faults().finished("AbortMultipartUpload", 1).await;
     assert_bucket_empty(&stack);
+    assert_all_free(&stack);
+}
+
+/// A store that throttles for a while delays a push, whatever number of attempts it takes.
+#[tokio::test]
+async fn a_push_outlasts_a_store_that_asks_for_less() {
+    const REFUSALS: u64 = 3;
+    let stack = stack().config("bucket.max_attempts", 2).start().unwrap();
+    let blob = Blob::new(1, LARGE);
+    for nth in 1..=REFUSALS {
+        stack
+            .s3_faults()
+            .add(MIDDLE_PART.rule(status(503, "SlowDown")).nth(nth));
+    }
+    assert_eq!(push(&stack, "a", blob).await.status(), 201);
+    assert_eq!(MIDDLE_PART.calls(&stack, blob), REFUSALS as usize + 1);
+    assert_whole(&stack, blob).await;
     assert_all_free(&stack);
 }

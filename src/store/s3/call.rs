@@ -144,9 +144,8 @@ impl S3Store {
     pub(super) async fn wait(&self, schedule: &Schedule, key: &str, fault: &Fault, wait: Duration) {
         let operation = schedule.operation();
         log::warn!(
-            "{operation} of {key}: attempt {} of {} failed: {}: {}; trying again in {wait:.1?}",
+            "{operation} of {key}: attempt {} failed: {}: {}; trying again in {wait:.1?}",
             schedule.attempts(),
-            schedule.max_attempts(),
             fault.class.as_str(),
             fault.message,
         );

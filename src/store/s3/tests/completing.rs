@@ -227,11 +227,13 @@ async fn a_throttled_completion_is_only_settled_at_the_end() {
     result.unwrap();
     assert_eq!(methods, "POST POST POST");
 
-    let (result, methods) = complete([slow(), slow(), slow(), there(SIZE)]).await;
+    // Longer than there is time for.
+    let last = || slow().header("retry-after", "1000");
+    let (result, methods) = complete([slow(), slow(), last(), there(SIZE)]).await;
     result.unwrap();
     assert_eq!(methods, "POST POST POST HEAD");
 
-    let (result, methods) = complete([slow(), slow(), slow(), absent()]).await;
+    let (result, methods) = complete([slow(), slow(), last(), absent()]).await;
     assert_eq!(result.unwrap_err().class, FaultClass::Throttled);
     assert_eq!(methods, "POST POST POST HEAD");
 }
