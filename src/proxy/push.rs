@@ -6,7 +6,7 @@ use super::respond::{BodyLeft, respond};
 use crate::metrics::{Metrics, PushOutcome};
 use crate::registry::{BlobPush, ErrorCode};
 use crate::store::{BlobStore, StoreError};
-use crate::upload::{Held, Pace, PacedBody, PartPlan, UploadError, Uploader};
+use crate::upload::{BodyError, Held, Pace, PacedBody, PartPlan, UploadError, Uploader};
 use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
 use http::{StatusCode, header};
 use pingora::proxy::Session;
@@ -78,7 +78,7 @@ impl Pushes {
             session.set_keepalive(None);
         }
         match ending.reply {
-            Some(reply) => respond(session, reply, ending.left).await,
+            Some(reply) => respond(session, reply, ending.left, &self.draining).await,
             None => {
                 session.set_keepalive(None);
                 Ok(())
@@ -90,7 +90,7 @@ impl Pushes {
     pub async fn refuse(&self, session: &mut Session, reply: Reply) -> pingora::Result<()> {
         self.metrics.push(PushOutcome::BadRequest, Duration::ZERO);
         let left = unread(session, Continue::of(session));
-        respond(session, reply, left).await
+        respond(session, reply, left, &self.draining).await
     }
 
     async fn run(&self, session: &mut Session, push: &BlobPush) -> Ending {
@@ -163,6 +163,9 @@ impl Pushes {
                     outcome: PushOutcome::of_failure(&error),
                     reply: Reply::failed(&error),
                     left: match &error {
+                        UploadError::Body(BodyError::Idle(_) | BodyError::TooSlow { .. }) => {
+                            BodyLeft::Slow
+                        }
                         UploadError::Body(_) => BodyLeft::Broken,
                         _ => unread(session, expects),
                     },

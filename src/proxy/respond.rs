@@ -5,6 +5,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// How far the request's body has been read when the answer goes out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum BodyLeft {
     Withheld,
     /// Some of it, or nothing, and the client may be sending the rest.
     Rest,
+    /// The same, of a client that sends too slowly to be waited for.
+    Slow,
     /// The connection cannot be read any more.
     Broken,
 }
@@ -23,20 +26,48 @@ pub enum BodyLeft {
 ///
 /// Without reading it the connection would be reset, and a client that sends its whole body before
 /// it looks for an answer would never see the status.
-const DRAIN: Duration = Duration::from_secs(600);
-const DRAIN_IDLE: Duration = Duration::from_secs(10);
+const DRAIN: Drain = Drain {
+    whole: Duration::from_secs(600),
+    idle: Duration::from_secs(10),
+};
+
+/// The same for a client that was too slow: a moment to see the answer in.
+const DRAIN_SLOW: Drain = Drain {
+    whole: Duration::from_secs(20),
+    idle: Duration::from_secs(10),
+};
 
 /// The same for a client that waits for `100 Continue`: it sends nothing, or it just began to.
-const WITHHELD_IDLE: Duration = Duration::from_secs(2);
+const DRAIN_WITHHELD: Drain = Drain {
+    whole: DRAIN.whole,
+    idle: Duration::from_secs(2),
+};
+
+/// What is left of any of these once the process is to end, as nobody loses anything by it.
+const DRAIN_AT_THE_END: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    whole: Duration,
+    /// Without a byte.
+    idle: Duration,
+}
 
 /// Sends an answer so that the client sees it, whatever of its body is still on the way: the answer
 /// goes first, so that a client that watches can stop early, and the rest of the body is read after
 /// it.
 ///
+/// `ending` is cancelled once the process is to end.
+///
 /// Not for an early success over HTTP/2, at which curl 7.88 hangs. Nor may an HTTP/2 stream be given
 /// up right after its answer: the RST_STREAM(NO_ERROR) that ends it then makes the same curl fail
 /// without a status.
-pub async fn respond(session: &mut Session, reply: Reply, left: BodyLeft) -> pingora::Result<()> {
+pub async fn respond(
+    session: &mut Session,
+    reply: Reply,
+    left: BodyLeft,
+    ending: &CancellationToken,
+) -> pingora::Result<()> {
     if left != BodyLeft::Nothing {
         // The next request could not be told from the rest of this one.
         session.set_keepalive(None);
@@ -44,15 +75,16 @@ pub async fn respond(session: &mut Session, reply: Reply, left: BodyLeft) -> pin
     send(session, reply).await?;
     match left {
         BodyLeft::Nothing | BodyLeft::Broken => {}
-        BodyLeft::Withheld => drain(session, WITHHELD_IDLE).await,
-        BodyLeft::Rest => drain(session, DRAIN_IDLE).await,
+        BodyLeft::Withheld => drain(session, DRAIN_WITHHELD, ending).await,
+        BodyLeft::Rest => drain(session, DRAIN, ending).await,
+        BodyLeft::Slow => drain(session, DRAIN_SLOW, ending).await,
     }
     Ok(())
 }
 
 /// Reads what is left of a body whose answer, the registry's own, was relayed before its end.
-pub async fn linger(session: &mut Session) {
-    drain(session, DRAIN_IDLE).await;
+pub async fn linger(session: &mut Session, ending: &CancellationToken) {
+    drain(session, DRAIN, ending).await;
 }
 
 async fn send(session: &mut Session, reply: Reply) -> pingora::Result<()> {
@@ -69,14 +101,24 @@ async fn send(session: &mut Session, reply: Reply) -> pingora::Result<()> {
     session.as_mut().finish_body().await
 }
 
-async fn drain(session: &mut Session, idle: Duration) {
-    let deadline = Instant::now() + DRAIN;
+async fn drain(session: &mut Session, drain: Drain, ending: &CancellationToken) {
+    let deadline = Instant::now() + drain.whole;
     let mut body = SessionBody::new(session);
-    loop {
-        let until = deadline.min(Instant::now() + idle);
-        match tokio::time::timeout_at(until, body.next_chunk()).await {
-            Ok(Ok(Some(_))) => {}
-            Ok(Ok(None) | Err(_)) | Err(_) => return,
+    let all = async {
+        loop {
+            let until = deadline.min(Instant::now() + drain.idle);
+            match tokio::time::timeout_at(until, body.next_chunk()).await {
+                Ok(Ok(Some(_))) => {}
+                Ok(Ok(None) | Err(_)) | Err(_) => return,
+            }
         }
+    };
+    let last_moment = async {
+        ending.cancelled().await;
+        tokio::time::sleep(DRAIN_AT_THE_END).await;
+    };
+    tokio::select! {
+        () = all => {}
+        () = last_moment => {}
     }
 }

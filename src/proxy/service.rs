@@ -167,7 +167,7 @@ impl ProxyHttp for Gate {
     /// answers before the end of a body lets the client read that answer; so must we.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
         if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
-            linger(session).await;
+            linger(session, &self.draining).await;
         }
     }
 
@@ -190,7 +190,7 @@ impl ProxyHttp for Gate {
         error: &Error,
         _: &mut Request,
     ) -> FailToProxy {
-        let Some(status) = failure_status(error) else {
+        let Some(status) = failure_status(error, session.as_mut().is_body_done()) else {
             return FailToProxy {
                 error_code: 0,
                 can_reuse_downstream: false,
@@ -202,14 +202,17 @@ impl ProxyHttp for Gate {
         });
         if !answered {
             self.metrics.forwarded(status);
-            let left = if *error.esource() == ErrorSource::Downstream {
+            let left = if status == StatusCode::REQUEST_TIMEOUT {
+                BodyLeft::Slow
+            } else if *error.esource() == ErrorSource::Downstream {
                 BodyLeft::Broken
             } else if session.as_mut().is_body_done() {
                 BodyLeft::Nothing
             } else {
                 BodyLeft::Rest
             };
-            if let Err(error) = respond(session, failure_reply(status, error), left).await {
+            let reply = failure_reply(status, error);
+            if let Err(error) = respond(session, reply, left, &self.draining).await {
                 log::debug!("an error answer could not be written: {error}");
             }
         }
@@ -231,10 +234,14 @@ fn unknown_coding(request: &RequestHeader) -> Option<Reply> {
         .then(|| Reply::bad_request("the only Transfer-Encoding taken here is chunked"))
 }
 
-/// `None` where the client is gone.
-fn failure_status(error: &Error) -> Option<StatusCode> {
+/// `None` where the client is gone. `body_done`: the request has come to its end.
+fn failure_status(error: &Error, body_done: bool) -> Option<StatusCode> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::HTTPStatus(code)) => StatusCode::from_u16(*code).ok(),
+        // The registry waits for the body as we do, which over HTTP/2 pingora reads without a bound.
+        (ErrorSource::Upstream, ErrorType::ReadTimedout) if !body_done => {
+            Some(StatusCode::REQUEST_TIMEOUT)
+        }
         (
             ErrorSource::Upstream,
             ErrorType::ConnectTimedout
@@ -264,6 +271,10 @@ fn failure_reply(status: StatusCode, error: &Error) -> Reply {
                 "the registry gave no answer in time ({})",
                 error.etype().as_str()
             ),
+        ),
+        StatusCode::REQUEST_TIMEOUT => (
+            ErrorCode::BlobUploadInvalid,
+            "the rest of the request did not come in time".to_owned(),
         ),
         StatusCode::BAD_GATEWAY if *error.etype() == ErrorType::InvalidCert => (
             ErrorCode::Unavailable,

@@ -7,8 +7,10 @@ mod bench;
 mod common;
 mod connections;
 mod forwarded;
+#[path = "../common/h2client.rs"]
 mod h2client;
 mod large;
 mod multiplex;
 mod outcomes;
+mod slow;
 mod tool;

@@ -24,6 +24,8 @@ pub enum Phase {
     Parts,
     /// The store was told to complete the upload.
     Complete,
+    /// A blob of one part, verified, is on its way to the store.
+    Small,
     /// The client was answered early, and goes on to send what is dropped.
     Drain,
     /// A connection that had a request.
@@ -33,12 +35,13 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub const ALL: [Phase; 8] = [
+    pub const ALL: [Phase; 9] = [
         Self::Question,
         Self::Admission,
         Self::FirstPart,
         Self::Parts,
         Self::Complete,
+        Self::Small,
         Self::Drain,
         Self::Idle,
         Self::Forwarded,
@@ -47,7 +50,7 @@ impl Phase {
     /// Uploads open in the bucket at this moment.
     pub fn open_uploads(self) -> usize {
         match self {
-            Self::Question | Self::Drain | Self::Idle | Self::Forwarded => 0,
+            Self::Question | Self::Small | Self::Drain | Self::Idle | Self::Forwarded => 0,
             Self::Admission | Self::FirstPart | Self::Parts | Self::Complete => 1,
         }
     }
@@ -106,6 +109,14 @@ impl Scene {
                 let mut push = Push::begin(stack, blob).await;
                 push.send(blob.size as usize).await;
                 gate.reached(1).await;
+                scene.pushes.push(push);
+            }
+            Phase::Small => {
+                stack.s3_faults().add(Rule::on("PutObject", hold()));
+                let mut push = Push::begin(stack, Blob::new(1, 1000)).await;
+                push.send(1000).await;
+                // The data and the link.
+                gate.reached(2).await;
                 scene.pushes.push(push);
             }
             Phase::Drain => {
