@@ -48,7 +48,8 @@ fn listen(f: &mut Formatter<'_>, listen: &Listen) -> fmt::Result {
         "keepalive_timeout",
         format_duration(listen.keepalive_timeout),
     )?;
-    line(f, "max_connections", listen.max_connections)
+    line(f, "max_connections", listen.max_connections)?;
+    line(f, "http2_memory", format_size(listen.http2_memory))
 }
 
 fn upstream(f: &mut Formatter<'_>, upstream: &Upstream) -> fmt::Result {

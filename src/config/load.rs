@@ -122,6 +122,7 @@ fn listen(reader: &Reader, section: &Section) -> Option<Listen> {
     let header_timeout = section.or("header_timeout", "30s", &kind::timeout());
     let keepalive_timeout = section.or("keepalive_timeout", "75s", &kind::timeout());
     let max_connections = section.or("max_connections", "4096", &kind::count(1..=1_000_000));
+    let http2_memory = section.or("http2_memory", "256MiB", &kind::size(0..=TIB, ""));
     Some(Listen {
         address: address?,
         tls: tls?,
@@ -129,6 +130,7 @@ fn listen(reader: &Reader, section: &Section) -> Option<Listen> {
         header_timeout: header_timeout?,
         keepalive_timeout: keepalive_timeout?,
         max_connections: max_connections?,
+        http2_memory: http2_memory?,
     })
 }
 

@@ -48,6 +48,8 @@ pub struct Listen {
     /// How long an idle connection is kept.
     pub keepalive_timeout: Duration,
     pub max_connections: usize,
+    /// Bytes of request bodies that may wait to be read, over all HTTP/2 connections.
+    pub http2_memory: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -1,32 +1,21 @@
 use super::service::Gate;
+use super::windows::{WindowPool, Windows};
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::protocols::{ALPN, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a connection that was accepted may still take for its first request once the process is
 /// to end: its client could not know.
 const LAST_HEADER: Duration = Duration::from_secs(1);
-
-/// How much of one body may have come over HTTP/2 and wait to be read. 64 KiB, HTTP/2's own default,
-/// allows about 3 MB/s at a round trip of 20 ms.
-const H2_STREAM_WINDOW: u32 = 1 << 20;
-
-/// Requests at once over one connection. RFC 9113 (6.5.2) advises against less, and clients begin
-/// with as many before they know of a limit.
-const H2_STREAMS: u32 = 100;
-
-/// The connection's window holds all its streams' windows: pushes that wait unread for a slot would
-/// else use it up, and the one they wait for, on the same connection, could not go on.
-const H2_CONNECTION_WINDOW: u32 = H2_STREAMS * H2_STREAM_WINDOW;
 
 tokio::task_local! {
     /// Told when the header of the request this task waits for is complete.
@@ -39,30 +28,27 @@ pub fn header_read() {
     let _ = HEADER_READ.try_with(|read| read.notify_one());
 }
 
-/// How many connections there may be, and how long their requests may take to come.
+/// How long requests may take to come.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    pub max_connections: usize,
     pub header: Duration,
     pub keepalive: Duration,
 }
 
 /// What is open, counted so that the process ends no sooner, and what says that it will.
 pub struct Counting {
-    pub connections: TaskTracker,
     /// Includes connections that owe their first request.
     pub requests: TaskTracker,
     pub draining: CancellationToken,
 }
 
-/// The connections: how many there may be.
+/// Where connections come in.
 pub struct Door {
     requests: Arc<Requests>,
-    permits: Semaphore,
-    connections: TaskTracker,
+    windows: Arc<WindowPool>,
 }
 
-/// The requests of a connection: how long each may take to come.
+/// The requests of an HTTP/1.1 connection: how long each may take to come.
 struct Requests {
     proxy: Arc<HttpProxy<Gate>>,
     patience: Patience,
@@ -71,15 +57,16 @@ struct Requests {
 }
 
 impl Door {
-    pub fn new(mut proxy: HttpProxy<Gate>, patience: Patience, counting: Counting) -> Self {
+    /// `http2_memory` in bytes, for all connections together.
+    pub fn new(
+        mut proxy: HttpProxy<Gate>,
+        patience: Patience,
+        http2_memory: u64,
+        counting: Counting,
+    ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(patience.keepalive);
         proxy.server_options = Some(options);
-        let mut h2 = default_h2_options();
-        h2.initial_window_size(H2_STREAM_WINDOW);
-        h2.initial_connection_window_size(H2_CONNECTION_WINDOW);
-        h2.max_concurrent_streams(H2_STREAMS);
-        proxy.h2_options = Some(h2);
         Self {
             requests: Arc::new(Requests {
                 proxy: Arc::new(proxy),
@@ -87,8 +74,7 @@ impl Door {
                 under_way: counting.requests,
                 draining: counting.draining,
             }),
-            permits: Semaphore::new(patience.max_connections),
-            connections: counting.connections,
+            windows: WindowPool::new(http2_memory),
         }
     }
 }
@@ -100,15 +86,60 @@ impl ServerApp for Door {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let _counted = self.connections.token();
-        let Ok(_permit) = self.permits.try_acquire() else {
-            log::warn!("a connection was closed at once: listen.max_connections are open");
-            return None;
-        };
-        self.requests.process_new(stream, shutdown).await
+        if !matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            return self.requests.process_new(stream, shutdown).await;
+        }
+        let connection = Arc::new(Http2 {
+            requests: Arc::clone(&self.requests),
+            windows: self.windows.share(),
+            begun: Notify::new(),
+        });
+        let limit = self.requests.patience.header;
+        let mut serving = connection.process_new(stream, shutdown);
+        tokio::select! {
+            biased;
+            done = &mut serving => return done,
+            () = connection.begun.notified() => {}
+            () = tokio::time::sleep(limit) => {
+                log::debug!("a connection was closed: no HTTP/2 request within {limit:?}");
+                return None;
+            }
+        }
+        serving.await
     }
 
     // No `cleanup`: pingora's would close connections whose first request is on its way.
+}
+
+/// One HTTP/2 connection.
+struct Http2 {
+    requests: Arc<Requests>,
+    windows: Windows,
+    /// Told when the first request is here. pingora bounds the time between requests, but waits
+    /// without end for a client's preface.
+    begun: Notify,
+}
+
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.begun.notify_one();
+        // Its header is here already.
+        let proxy = &self.requests.proxy;
+        proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        Some(self.windows.options())
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.requests.server_options()
+    }
 }
 
 #[async_trait]
@@ -118,10 +149,6 @@ impl HttpServerApp for Requests {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        if session.is_http2() {
-            // Its header is here already.
-            return self.proxy.process_new_http(session, shutdown).await;
-        }
         // pingora bounds each read of a header, which a client that sends a byte at a time never
         // trips. A later request may first stay away as long as the connection is kept.
         let before = session.take_connection_user_context();
@@ -159,10 +186,6 @@ impl HttpServerApp for Requests {
         // It counts for itself now.
         drop(owed);
         request.await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.proxy.h2_options()
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

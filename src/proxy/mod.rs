@@ -8,6 +8,7 @@ mod push;
 mod reply;
 mod respond;
 mod service;
+mod windows;
 
 pub use door::{Counting, Door, Patience};
 pub use forward::{Forwarding, SetupError as ForwardingError};

@@ -38,11 +38,13 @@ pub struct Listening {
 }
 
 impl Listening {
-    pub fn start(serve: impl FnOnce(watch::Receiver<bool>) -> JoinHandle<()>) -> Self {
+    pub fn start<S: Future<Output = ()> + Send + 'static>(
+        serve: impl FnOnce(watch::Receiver<bool>) -> S,
+    ) -> Self {
         let (stop, watch) = watch::channel(false);
         Self {
             stop,
-            task: serve(watch),
+            task: tokio::spawn(serve(watch)),
         }
     }
 
@@ -161,7 +163,7 @@ impl Running {
         self.admission.close();
         self.pushes.close();
         let _ = tokio::time::timeout(FAREWELL, self.pushes.wait()).await;
-        self.aborter.idle().await;
+        self.aborter.finish().await;
         if let Some(back) = back {
             back.close().await;
         }

@@ -1,5 +1,6 @@
 //! The wiring, in the order data flows, and the process's life from bind to exit.
 
+mod accept;
 mod ending;
 mod handover;
 mod signals;
@@ -14,13 +15,14 @@ use crate::store::s3::{self, S3Store};
 use crate::store::{BlobStore, Layout, UploadLister, sweep};
 use crate::upload::{Aborter, Admission, Limits, Pace, Uploader};
 use crate::upstream::Upstream;
+use accept::{Acceptor, Bounds};
 use ending::{Listening, Running};
 use handover::Predecessor;
-use pingora::listeners::tls::TlsSettings;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
+use pingora::tls::ssl::{AlpnError, SslAcceptor, SslFiletype, SslMethod, select_next_proto};
 use signals::Signals;
-use sockets::Sockets;
+use sockets::{Socket, Sockets};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,9 @@ use tokio_util::task::TaskTracker;
 
 /// How long a successor waits for its predecessor to be told to hand over.
 const TAKEOVER: Duration = Duration::from_secs(60);
+
+/// Scrapes, health checks and people looking, at once.
+const ADMIN_CONNECTIONS: usize = 256;
 
 /// Why blobgate could not start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -167,12 +172,11 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     let door = Door::new(
         http_proxy(&Arc::new(conf), gate),
         Patience {
-            max_connections: config.listen.max_connections,
             header: config.listen.header_timeout,
             keepalive: config.listen.keepalive_timeout,
         },
+        config.listen.http2_memory,
         Counting {
-            connections: connections.clone(),
             requests: requests.clone(),
             draining: draining.clone(),
         },
@@ -183,21 +187,44 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     } else {
         "http"
     };
-    let tls = config.listen.tls.as_ref().map(tls_settings).transpose()?;
+    let tls = config.listen.tls.as_ref().map(tls_acceptor).transpose()?;
     let front_address = front.address;
-    let front = Listening::start(|watch| front.serve("blobgate", door, tls, watch));
+    let acceptor = Acceptor {
+        name: "listen.address",
+        app: Arc::new(door),
+        tls,
+        bounds: Bounds {
+            max_connections: config.listen.max_connections,
+            handshake: config.listen.header_timeout,
+            connections: connections.clone(),
+        },
+    };
+    let listener = front.listener().map_err(RunError::Runtime)?;
+    let front = Listening::start(|watch| acceptor.run(listener, watch));
     log::info!("listening on {scheme}://{front_address}");
-    let back = back.map(|socket| {
+    let serve_admin = |socket: Socket| {
         let address = socket.address;
         let admin = Admin {
             metrics: Arc::clone(&metrics),
             admission: Arc::clone(&admission),
             draining: draining.clone(),
         };
-        let back = Listening::start(|watch| socket.serve("admin", admin, None, watch));
+        let acceptor = Acceptor {
+            name: "admin.address",
+            app: Arc::new(admin),
+            tls: None,
+            bounds: Bounds {
+                max_connections: ADMIN_CONNECTIONS,
+                handshake: config.listen.header_timeout,
+                connections: TaskTracker::new(),
+            },
+        };
+        let listener = socket.listener().map_err(RunError::Runtime)?;
+        let back = Listening::start(|watch| acceptor.run(listener, watch));
         log::info!("admin listening on http://{address}");
-        back
-    });
+        Ok::<_, RunError>(back)
+    };
+    let back = back.map(serve_admin).transpose()?;
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.release().await
     {
@@ -267,15 +294,17 @@ async fn check_bucket(store: Arc<dyn BlobStore>) {
     }
 }
 
-fn tls_settings(tls: &crate::config::Tls) -> Result<TlsSettings, RunError> {
-    let failed = |error: String| RunError::Tls(error);
-    let path = |path: &std::path::Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .ok_or_else(|| failed(format!("{} is not valid UTF-8", path.display())))
+fn tls_acceptor(tls: &crate::config::Tls) -> Result<SslAcceptor, RunError> {
+    let build = || {
+        // <https://wiki.mozilla.org/Security/Server_Side_TLS#Intermediate_compatibility_.28recommended.29>
+        let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls())?;
+        builder.set_certificate_chain_file(&tls.certificate)?;
+        builder.set_private_key_file(&tls.key, SslFiletype::PEM)?;
+        builder.set_alpn_select_callback(|_, offered| {
+            // Ours in the order of preference; a client that knows neither goes without.
+            select_next_proto(b"\x02h2\x08http/1.1", offered).ok_or(AlpnError::NOACK)
+        });
+        Ok::<_, pingora::tls::error::ErrorStack>(builder.build())
     };
-    let mut settings = TlsSettings::intermediate(&path(&tls.certificate)?, &path(&tls.key)?)
-        .map_err(|error| failed(error.to_string()))?;
-    settings.enable_h2();
-    Ok(settings)
+    build().map_err(|error| RunError::Tls(error.to_string()))
 }

@@ -1,19 +1,11 @@
 //! The listening sockets: bound here or taken over from a predecessor, served, handed on.
 
 use super::{RunError, handover};
-use pingora::apps::ServerApp;
-use pingora::listeners::tls::TlsSettings;
-use pingora::server::Fds;
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
+use pingora::protocols::l4::listener::Listener;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
 use std::path::Path;
-use std::sync::Arc;
 use tokio::net::TcpSocket;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -93,26 +85,10 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Socket {
-    /// Accepts connections until the watch says to stop.
-    pub fn serve<A>(
-        self,
-        name: &str,
-        app: A,
-        tls: Option<TlsSettings>,
-        shutdown: watch::Receiver<bool>,
-    ) -> JoinHandle<()>
-    where
-        A: ServerApp + Send + Sync + 'static,
-    {
-        let mut service = Service::new(name.to_owned(), app);
-        let address = self.address.to_string();
-        match tls {
-            Some(tls) => service.add_tls_with_settings(&address, None, tls),
-            None => service.add_tcp(&address),
-        }
-        let mut fds = Fds::new();
-        fds.add(address, self.listener.into_raw_fd());
-        let fds = Arc::new(parking_lot::Mutex::new(fds));
-        tokio::spawn(async move { service.start_service(Some(fds), shutdown, 1).await })
+    /// Must be called on the runtime that is to accept.
+    pub fn listener(self) -> io::Result<Listener> {
+        // One that was taken over is as the predecessor left it.
+        self.listener.set_nonblocking(true)?;
+        Ok(tokio::net::TcpListener::from_std(self.listener)?.into())
     }
 }

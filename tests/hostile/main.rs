@@ -4,9 +4,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/h2client.rs"]
+mod h2client;
 
 mod bodies;
 mod connections;
+mod encrypted;
 mod framing;
 mod smuggling;
 

@@ -22,6 +22,7 @@ fn the_minimal_configuration_takes_all_defaults() {
     assert_eq!(config.listen.header_timeout, secs(30));
     assert_eq!(config.listen.keepalive_timeout, secs(75));
     assert_eq!(config.listen.max_connections, 4096);
+    assert_eq!(config.listen.http2_memory, 256 << 20);
     assert_eq!(config.upstream.url.as_str(), "http://127.0.0.1:5001/");
     assert_eq!(config.upstream.connect_timeout, secs(5));
     assert_eq!(config.upstream.idle_timeout, secs(300));
