@@ -16,7 +16,7 @@ run: deps ## Build everything and run blobgate with a registry and an S3 server.
 test: deps ## Run all tests.
 	cargo test --workspace --locked
 
-soak: deps ## Load blobgate under faults for two minutes and check every blob. Options: ARGS="--help".
+soak: deps ## Load blobgate under faults for two minutes, check every blob, and its memory. Options: ARGS="--help".
 	cargo build --release --locked --bin blobgate --example soak
 	$(RELEASE)/examples/soak $(ARGS)
 

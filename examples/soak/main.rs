@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 mod chaos;
 mod client;
@@ -31,15 +31,23 @@ struct Options {
     /// Which pushes and faults; the order in which they meet is left to chance
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Instead: 32 pushes of 512 MiB at once, and how much memory they take
-    #[arg(long)]
-    memory: bool,
+    /// Only this part
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// blobgate's worker threads [default: the CPUs]
     #[arg(long)]
     threads: Option<usize>,
     /// blobgate's program [default: the one built along with this]
     #[arg(long, value_name = "PATH")]
     blobgate: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The mixed load under faults
+    Load,
+    /// 32 pushes of 512 MiB at once, and how much memory they take
+    Memory,
 }
 
 #[tokio::main]
@@ -49,32 +57,33 @@ async fn main() -> ExitCode {
         eprintln!("soak: no blobgate beside this program: cargo build --release --bin blobgate");
         return ExitCode::FAILURE;
     };
-    let outcome = if options.memory {
-        memory::run(&blobgate, options.threads).await
-    } else {
-        let plan = Plan {
-            blobgate,
-            threads: options.threads,
-            time: Duration::from_secs(options.seconds),
-            clients: options.clients,
-            seed: options.seed,
-            sizes: load::Sizes::ALL,
-        };
-        match soak::run(&plan).await {
-            Ok(report) => {
-                println!("{report}");
-                report.verdict()
-            }
-            Err(error) => Err(error.to_string()),
-        }
+    let plan = Plan {
+        blobgate,
+        threads: options.threads,
+        time: Duration::from_secs(options.seconds),
+        clients: options.clients,
+        seed: options.seed,
+        sizes: load::Sizes::ALL,
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
+    let mut exit = ExitCode::SUCCESS;
+    let parts = [Part::Load, Part::Memory].into_iter();
+    for part in parts.filter(|&part| options.only.is_none_or(|only| only == part)) {
+        let outcome = match part {
+            Part::Load => load(&plan).await,
+            Part::Memory => memory::run(&plan.blobgate, plan.threads).await,
+        };
+        if let Err(reason) = outcome {
             eprintln!("soak: {reason}");
-            ExitCode::FAILURE
+            exit = ExitCode::FAILURE;
         }
     }
+    exit
+}
+
+async fn load(plan: &Plan) -> Result<(), String> {
+    let report = soak::run(plan).await.map_err(|error| error.to_string())?;
+    println!("{report}");
+    report.verdict()
 }
 
 /// Cargo puts examples into a folder beside the programs.

@@ -9,6 +9,9 @@ use crate::load::Manner;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
+/// The share of good pushes that must be stored: retries get most of them past the faults.
+const LEAST_STORED: f64 = 0.9;
+
 /// What was still there when everything had had its time to end.
 #[derive(Debug, Clone, Copy)]
 pub struct Left {
@@ -78,8 +81,15 @@ impl Report {
                 .filter(|((_, ending), _)| *ending == wanted);
             endings.map(|(_, count)| count).sum()
         };
-        if of(Ending::Status(201)) == 0 || of(Ending::Status(400)) == 0 || self.faults.is_empty() {
-            return Err("the load never came to be: no 201, no 400, or no fault".to_owned());
+        if of(Ending::Status(400)) == 0 || self.faults.is_empty() {
+            return Err("the load never came to be: no 400, or no fault".to_owned());
+        }
+        let right = |(manner, _): &(Manner, Ending)| manner.is_right();
+        let of_right = self.endings.iter().filter(|(ending, _)| right(ending));
+        let right: u64 = of_right.map(|(_, count)| count).sum();
+        let stored = of(Ending::Status(201));
+        if (stored as f64) < LEAST_STORED * right as f64 {
+            return Err(format!("of {right} good pushes only {stored} were stored"));
         }
         Ok(())
     }

@@ -174,8 +174,10 @@ fn acknowledged(done: &[Done], wrong: &mut Vec<String>) -> Acknowledged {
                 *size = push.blob.size;
             }
             Ending::Status(201) => wrong.push(format!("acknowledged: {push:?}")),
-            Ending::Status(400..=499) if whole => {
-                wrong.push(format!("refused with {ending:?}: {push:?}"));
+            // The faults are the store's and the upstream's: a client that does all right is
+            // answered, and never told that it did not.
+            Ending::Status(400..=499) | Ending::Broken if whole => {
+                wrong.push(format!("ended with {ending:?}: {push:?}"));
             }
             _ => {}
         }
