@@ -3,6 +3,7 @@
 
 mod admin;
 pub mod config;
+pub mod doctor;
 pub mod metrics;
 pub mod net;
 pub mod proxy;

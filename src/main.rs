@@ -1,5 +1,7 @@
 #![forbid(unsafe_code)]
 
+mod commands;
+
 use blobgate::Start;
 use blobgate::config::Config;
 use blobgate::store::s3::SECRET_LOG_TARGETS;
@@ -21,7 +23,9 @@ const MISCONFIGURED: u8 = 2;
 
 const AFTER_HELP: &str = "\
 Example:
+  blobgate config from-registry /etc/docker/registry/config.yml --output proxy.yaml
   blobgate --config proxy.yaml --check
+  blobgate doctor --config proxy.yaml
   blobgate --config proxy.yaml
 
 The file's keys are described in docs/CONFIGURATION.md; proxy.yaml is a commented start.
@@ -32,7 +36,8 @@ Environment:
 
 Exit codes:
   0  stopped as asked, or the configuration is valid (--check)
-  1  failed to start or while running
+  1  failed to start or while running; not all is well (doctor); no configuration could be made
+     (config from-registry)
   2  the arguments or the configuration are wrong";
 
 /// Push large blobs into a self-hosted OCI registry: streamed, hash-verified, straight into its
@@ -46,9 +51,15 @@ Exit codes:
     name = "blobgate",
     version,
     after_help = AFTER_HELP,
-    override_usage = "blobgate --config <FILE> [--check]"
+    override_usage = "blobgate --config <FILE> [--check]\n       \
+                      blobgate doctor --config <FILE> [--json]\n       \
+                      blobgate config from-registry <FILE> [--output <FILE>]",
+    args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<commands::Command>,
+
     /// The configuration, a YAML file
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,6 +77,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(command) = arguments.command {
+        // What a command has to say is its output; a log is for who asks for one.
+        let rust_log = std::env::var("RUST_LOG").unwrap_or_default();
+        logger(LevelFilter::Off, &rust_log).init();
+        return command.run();
+    }
     let Some(path) = arguments.config else {
         eprintln!(
             "error: no configuration given\n\n\

@@ -15,6 +15,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use resolver::Resolver;
+pub(crate) use resolver::resolve;
 use std::error::Error as StdError;
 use std::io;
 use std::path::PathBuf;

@@ -133,7 +133,8 @@ impl Upstream {
         }
     }
 
-    async fn ask(
+    /// Sends one request without a body, within the time a question has. `path` may have a query.
+    pub(crate) async fn ask(
         &self,
         method: Method,
         path: &str,

@@ -44,6 +44,8 @@ fn help_says_what_it_is_and_how_to_begin() {
         "PUT /v2/<name>/blobs/<digest>",
         "--config <FILE>",
         "--check",
+        "blobgate doctor --config <FILE>",
+        "blobgate config from-registry <FILE>",
         "blobgate --config proxy.yaml",
         "docs/CONFIGURATION.md",
         "RUST_LOG",
@@ -71,12 +73,26 @@ fn version_is_the_package_version() {
 
 #[test]
 fn wrong_arguments_exit_with_2_and_say_what_to_do() {
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 11] = [
         (&[], "blobgate --config proxy.yaml"),
         (&["--check"], "blobgate --config proxy.yaml"),
         (&["--config"], "a value is required"),
+        (&["doctor"], "--config <FILE>"),
+        (
+            &["--check", "doctor", "--config", "proxy.yaml"],
+            "cannot be used with",
+        ),
+        (
+            &["doctor", "--config", "proxy.yaml", "--repository", "Team"],
+            "a repository name is made of",
+        ),
+        (
+            &["doctor", "--config", "proxy.yaml", "--host", "https://a/"],
+            "without scheme and path",
+        ),
+        (&["config", "from-registry"], "<FILE>"),
         (&["--confg", "proxy.yaml"], "'--config'"),
-        (&["proxy.yaml"], "unexpected argument 'proxy.yaml'"),
+        (&["proxy.yaml"], "unrecognized subcommand 'proxy.yaml'"),
         (
             &["--config", "nonexistent.yaml"],
             "1 fault in nonexistent.yaml\nthe file cannot be read: No such file",

@@ -1,9 +1,11 @@
 //! The command line.
 
-use crate::auth::{Credentials, DockerLogin, Token, docker_config_path, docker_login};
+use crate::auth::{Credentials, Token};
 use crate::endpoint::Endpoint;
 use crate::progress::Progress;
-use blobgate::registry::{Algorithm, RepositoryName};
+use blobgate::registry::{
+    Algorithm, DockerLogin, RepositoryName, docker_config_path, docker_login,
+};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use std::io::Read;
@@ -221,8 +223,8 @@ fn docker_credentials(endpoint: &Endpoint, progress: &Progress) -> Result<Creden
         }
         Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
     };
-    let login =
-        docker_login(&json, endpoint).map_err(|error| format!("{}: {error}", path.display()))?;
+    let login = docker_login(&json, &endpoint.authority())
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(match login {
         DockerLogin::None => Credentials::None,
         DockerLogin::Basic { user, password } => Credentials::Basic { user, password },

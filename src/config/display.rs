@@ -154,7 +154,7 @@ fn line(f: &mut Formatter<'_>, key: &str, value: impl Display) -> fmt::Result {
 
 /// A text as the loader reads it back: quoted as in JSON, which YAML understands, each dollar
 /// doubled.
-struct Quoted<T>(T);
+pub(super) struct Quoted<T>(pub T);
 
 impl<T: Display> Display for Quoted<T> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

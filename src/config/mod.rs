@@ -4,6 +4,7 @@
 mod bucket;
 mod display;
 mod fault;
+pub mod from_registry;
 mod interpolate;
 mod kind;
 mod load;
@@ -14,6 +15,7 @@ mod tests;
 mod units;
 
 pub use fault::{ConfigErrors, Fault};
+pub(crate) use units::format_size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -128,7 +128,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The size in the largest unit that needs no fraction; `parse_size` reads it back unchanged.
-pub(super) fn format_size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     let units = [(TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")];
     for (factor, unit) in units {
         if bytes > 0 && bytes.is_multiple_of(factor) {

@@ -23,6 +23,16 @@ impl Resolver {
     }
 }
 
+/// Every address of a host: a name, or an address itself, without brackets.
+pub(crate) async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let name = host.parse().map_err(io::Error::other)?;
+    let found = Resolver::new().call(name).await?;
+    Ok(found.map(|a| SocketAddr::new(a.ip(), port)).collect())
+}
+
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;

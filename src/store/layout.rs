@@ -36,8 +36,8 @@ impl Layout {
         match self.kind {
             LayoutKind::Distribution => Some((
                 format!(
-                    "{}docker/registry/v2/repositories/{name}/_layers/{}/{}/link",
-                    self.root,
+                    "{}{name}/_layers/{}/{}/link",
+                    self.repository_prefix(),
                     digest.algorithm().as_str(),
                     digest.hex()
                 ),
@@ -45,6 +45,35 @@ impl Layout {
             )),
             LayoutKind::Flat => None,
         }
+    }
+
+    /// Key of an object that blobgate can write wherever it can write links, and that no registry
+    /// takes for anything: no repository's name begins with `_`, and distribution skips such folders
+    /// in its catalog and its garbage collection (`registry/storage/catalog.go`). `None` where the
+    /// layout has no links.
+    pub fn trial_link_key(&self) -> Option<String> {
+        match self.kind {
+            LayoutKind::Distribution => {
+                Some(format!("{}_blobgate/doctor", self.repository_prefix()))
+            }
+            LayoutKind::Flat => None,
+        }
+    }
+
+    /// Key of what distribution leaves of an upload session that was cancelled before anything was
+    /// sent: having removed everything of it, it stores the state of its hash once more
+    /// (`blobwriter.go`, `Cancel` and `Close`). `None` for what is no session's id.
+    pub fn session_remains_key(&self, name: &RepositoryName, id: &str) -> Option<String> {
+        let is_id = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        is_id.then(|| {
+            let repositories = self.repository_prefix();
+            format!("{repositories}{name}/_uploads/{id}/hashstates/sha256/0")
+        })
+    }
+
+    /// What every link's key begins with, in layouts that have links.
+    pub fn repository_prefix(&self) -> String {
+        format!("{}docker/registry/v2/repositories/", self.root)
     }
 
     /// True for exactly the keys that [`Layout::data_key`] makes.
@@ -99,7 +128,13 @@ mod tests {
             ))
         );
 
+        assert_eq!(
+            distribution.trial_link_key().as_deref(),
+            Some("some/root/docker/registry/v2/repositories/_blobgate/doctor")
+        );
+
         let flat = Layout::new(LayoutKind::Flat, "");
+        assert_eq!(flat.trial_link_key(), None);
         assert_eq!(flat.data_key(&digest), format!("blobs/sha256/{hex}"));
         assert_eq!(flat.link(&name, &digest), None);
         assert!(flat.data_key(&digest).starts_with(&flat.blob_prefix()));

@@ -1,15 +1,14 @@
 //! Answers a registry's challenges. Credentials go to the registry itself and to the token service
 //! it names, and nowhere else.
 
-mod challenge;
 mod credentials;
 
-pub use credentials::{Credentials, DockerLogin, Token, docker_config_path, docker_login};
+pub use credentials::{Credentials, Token};
 
 use crate::endpoint::{Endpoint, is_loopback};
 use crate::failure::{Failure, Refusal, printable};
 use crate::http_client::{HttpClient, Payload};
-use challenge::{Bearer, Challenge, challenge};
+use blobgate::registry::{Bearer, Challenge, basic_authorization, bearer_authorization, challenge};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
@@ -96,13 +95,13 @@ impl Authenticator {
                     Some(file) => Token::from_file(file).map_err(Failure::Credentials)?.value,
                     None => token.value.clone(),
                 };
-                let header = credentials::bearer(&value).ok_or_else(|| {
+                let header = bearer_authorization(&value).ok_or_else(|| {
                     Failure::Credentials("the token has characters no header can have".into())
                 })?;
                 Ok(state.set(header))
             }
             (Credentials::Basic { user, password }, Some(Challenge::Basic)) => {
-                Ok(state.set(credentials::basic(user, password)))
+                Ok(state.set(basic_authorization(user, password)))
             }
             (_, Some(Challenge::Bearer(bearer))) => self.fetch(http, &bearer, &mut state).await,
             (_, Some(Challenge::Basic) | None) => Ok(false),
@@ -117,7 +116,7 @@ impl Authenticator {
     ) -> Result<bool, Failure> {
         let url = self.token_url(bearer)?;
         let authorization = match &self.credentials {
-            Credentials::Basic { user, password } => Some(credentials::basic(user, password)),
+            Credentials::Basic { user, password } => Some(basic_authorization(user, password)),
             Credentials::None | Credentials::Token(_) => None,
         };
         let answer = http
@@ -145,7 +144,7 @@ impl Authenticator {
             .map_or(DEFAULT_LIFETIME, Duration::from_secs);
         // Short-lived tokens still serve for half their life.
         let fresh = lifetime.saturating_sub(MARGIN).max(lifetime / 2);
-        let header = credentials::bearer(&token.value).ok_or_else(|| {
+        let header = bearer_authorization(&token.value).ok_or_else(|| {
             Failure::Protocol("the token service's token cannot be sent in a header".into())
         })?;
         state.set(header);

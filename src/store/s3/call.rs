@@ -83,6 +83,24 @@ impl S3Store {
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
     {
         let started = Instant::now();
+        let result = judge(self.exchange(limit, send).await);
+        if let Err(fault) = &result {
+            self.learn_from(fault);
+        }
+        let outcome = result.as_ref().map(drop).map_err(|fault| fault.class);
+        self.observer.attempt(operation, outcome, started.elapsed());
+        result
+    }
+
+    /// Sends one request, for at most `limit`: an answer with status 2xx, or a fault.
+    pub(super) async fn exchange<O, E, Fut>(
+        &self,
+        limit: Duration,
+        send: impl FnOnce(S3Client) -> Fut + Send,
+    ) -> Result<Answer, Fault>
+    where
+        Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
+    {
         let attempt = Attempt::new(self.transport.clone());
         // Making a client is two allocations, and gives every attempt a record of its own.
         let client = S3Client::new_with_client(
@@ -93,7 +111,7 @@ impl S3Store {
         let sent = AssertUnwindSafe(send(client).map(drop)).catch_unwind();
         let sent = tokio::time::timeout(limit, sent).await;
         let Exchange { answer, fault } = attempt.take_exchange();
-        let result = match (sent, fault, answer) {
+        match (sent, fault, answer) {
             (Err(_elapsed), _, _) => Err(Fault::new(
                 &Failure::OutOfTime,
                 format!("no whole answer within {limit:.1?}"),
@@ -102,14 +120,7 @@ impl S3Store {
             (Ok(_), None, Some(answer)) if answer.status.is_success() => Ok(answer),
             (Ok(_), None, Some(answer)) => Err(Fault::of_answer(&answer)),
             (Ok(_), None, None) => Err(super::unusable("the request could not be put into words")),
-        };
-        let result = judge(result);
-        if let Err(fault) = &result {
-            self.learn_from(fault);
         }
-        let outcome = result.as_ref().map(drop).map_err(|fault| fault.class);
-        self.observer.attempt(operation, outcome, started.elapsed());
-        result
     }
 
     fn learn_from(&self, fault: &Fault) {

@@ -268,9 +268,9 @@ impl Chain {
 
 type Place<'a> = Result<&'a (dyn ProvideAwsCredentials + Send + Sync), &'a CredentialsError>;
 
-#[async_trait::async_trait]
-impl ProvideAwsCredentials for Chain {
-    async fn credentials(&self) -> Result<AwsCredentials, CredentialsError> {
+impl Chain {
+    /// The first credentials there are, and the place they are from.
+    async fn find(&self) -> Result<(String, AwsCredentials), CredentialsError> {
         let mut reasons = Vec::new();
         for (name, limit, place) in self.places() {
             let found = match place {
@@ -278,7 +278,7 @@ impl ProvideAwsCredentials for Chain {
                 Err(error) => Err(error.clone()),
             };
             match found {
-                Ok(found) => return Ok(found),
+                Ok(found) => return Ok((name, found)),
                 Err(error) => reasons.push(format!("{name}: {}", error.message)),
             }
         }
@@ -286,6 +286,39 @@ impl ProvideAwsCredentials for Chain {
             "no AWS credentials found; looked at: {}",
             reasons.join("; ")
         )))
+    }
+}
+
+#[async_trait::async_trait]
+impl ProvideAwsCredentials for Chain {
+    async fn credentials(&self) -> Result<AwsCredentials, CredentialsError> {
+        self.find().await.map(|(_, found)| found)
+    }
+}
+
+/// Where the credentials come from, without a word of what they are.
+#[derive(Debug)]
+pub struct CredentialsOrigin {
+    pub place: String,
+    pub expires: Option<SystemTime>,
+}
+
+/// Looks the credentials up once, only to tell where they are found; the error says where they were
+/// looked for in vain.
+pub async fn find_credentials(config: &config::Credentials) -> Result<CredentialsOrigin, String> {
+    match config {
+        config::Credentials::Static { .. } => Ok(CredentialsOrigin {
+            place: "the configuration's bucket.credentials".to_owned(),
+            expires: None,
+        }),
+        config::Credentials::Chain { profile } => {
+            let found = Chain::new(profile.as_deref()).find().await;
+            let (place, found) = found.map_err(|error| error.message)?;
+            Ok(CredentialsOrigin {
+                place,
+                expires: found.expires_at().map(SystemTime::from),
+            })
+        }
     }
 }
 

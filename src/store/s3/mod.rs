@@ -10,6 +10,7 @@ mod complete;
 mod credentials;
 mod fault;
 mod listing;
+mod probe;
 mod profile;
 mod transport;
 
@@ -28,7 +29,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use call::Congestion;
 use credentials::CredentialSource;
+pub use credentials::{CredentialsOrigin, find_credentials};
 use fault::{Failure, Fault};
+pub use probe::{Removal, RemovalFault};
 use rusoto_core::ByteStream;
 use rusoto_s3::{
     AbortMultipartUploadRequest, CreateMultipartUploadRequest, HeadBucketRequest,

@@ -68,6 +68,15 @@ impl Addressing {
         &self.region
     }
 
+    pub fn url(&self) -> Option<url::Url> {
+        let Region::Custom { endpoint, .. } = &self.region else {
+            return None;
+        };
+        let (scheme, host) = endpoint.split_once("://")?;
+        let host = self.virtual_host.as_deref().unwrap_or(host);
+        format!("{scheme}://{host}").parse().ok()
+    }
+
     fn apply(&self, request: &mut SignedRequest) {
         let Some(host) = &self.virtual_host else {
             return;
