@@ -49,11 +49,7 @@ pub struct Answer {
 
 impl Client {
     pub fn connect(host: SocketAddr) -> io::Result<Self> {
-        Ok(Self {
-            stream: Stream::Plain(connect(host)?),
-            host,
-            buffer: vec![0; 256 << 10],
-        })
+        Ok(Self::new(Stream::Plain(connect(host)?), host))
     }
 
     /// `ca` is the authority to trust.
@@ -61,10 +57,15 @@ impl Client {
         let mut connector = SslConnector::builder(SslMethod::tls())?;
         connector.set_ca_file(ca)?;
         let stream = connector.build().connect("localhost", connect(host)?)?;
-        Ok(Self {
-            stream: Stream::Tls(Box::new(stream)),
-            ..Self::connect(host)?
-        })
+        Ok(Self::new(Stream::Tls(Box::new(stream)), host))
+    }
+
+    fn new(stream: Stream, host: SocketAddr) -> Self {
+        Self {
+            stream,
+            host,
+            buffer: vec![0; 256 << 10],
+        }
     }
 
     /// Pushes a blob, and fails unless it was taken. With [`Manner::Chunked`], how long the PATCH

@@ -112,7 +112,9 @@ where
     B::ErrorType: 'static,
 {
     area.fill(&WHITE)?;
-    let area = area.titled(plot.title, ("sans-serif", 22).into_font().color(&INK))?;
+    let area = area
+        .margin(10, 0, 0, 0)
+        .titled(plot.title, ("sans-serif", 22).into_font().color(&INK))?;
     match plot.file {
         "comparison" => comparison(results, &area)?,
         "sizes" => sizes(results, &area)?,
@@ -139,9 +141,10 @@ where
     Ok(())
 }
 
+type Figure = fn(&Sample) -> f64;
 type Bar = (&'static str, Spread);
 
-fn values(results: &Results, cases: &[&Case], figure: fn(&Sample) -> f64) -> Vec<Bar> {
+fn values(results: &Results, cases: &[&Case], figure: Figure) -> Vec<Bar> {
     let bar = |case: &&Case| (case.contender, results.spread(case, figure));
     cases.iter().map(bar).collect()
 }
@@ -220,7 +223,7 @@ where
     B::ErrorType: 'static,
 {
     let panels = area.split_evenly((1, 3));
-    let of = |y: fn(&Sample) -> f64| points(results, "sizes", |case| case.size as f64, y);
+    let of = |y: Figure| points(results, "sizes", |case| case.size as f64, y);
     let each = |sample: &Sample| sample.wall / sample.requests as f64;
     let cpu = |sample: &Sample| own_cpu(sample) * stats::gib(sample.case.size as f64);
     let rss = |sample: &Sample| stats::mib(own_rss(sample));
@@ -271,7 +274,7 @@ where
     B::ErrorType: 'static,
 {
     let panels = area.split_evenly((1, 3));
-    let figures: [(&str, fn(&Sample) -> f64); 3] = [
+    let figures: [(&str, Figure); 3] = [
         ("wall time of all, s", |sample| sample.wall),
         ("own CPU, s", |sample| {
             own_cpu(sample) * stats::gib(sample.bytes as f64)

@@ -13,7 +13,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// A running server; killed when dropped, and when this process dies.
 #[derive(Debug)]
 pub struct Program {
-    name: String,
     address: SocketAddr,
     ready_line: String,
     daemon: Daemon,
@@ -37,16 +36,10 @@ impl Program {
         })?;
         daemon.ignore_lines();
         Ok(Self {
-            name: name.to_owned(),
             address,
             ready_line,
             daemon,
         })
-    }
-
-    /// What it is called.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// Where it listens.
@@ -67,10 +60,5 @@ impl Program {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.daemon.pid()
-    }
-
-    /// What it has written so far.
-    pub fn log(&self) -> String {
-        self.daemon.log()
     }
 }
