@@ -68,7 +68,8 @@ mod tests {
     fn the_peak_is_remembered_until_it_is_forgotten() {
         const LEN: usize = 64 << 20;
         let own = Usage::of(std::process::id());
-        drop(vec![1_u8; LEN]);
+        // Unseen, the allocation would be left out.
+        drop(std::hint::black_box(vec![1_u8; LEN]));
         let peak = own.peak_rss_bytes().unwrap();
         assert!(peak > LEN as u64);
         own.forget_peak().unwrap();
