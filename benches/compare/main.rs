@@ -15,6 +15,7 @@ mod client;
 mod client_h2;
 mod contender;
 mod control;
+mod forward;
 mod machine;
 mod measure;
 mod multipart;

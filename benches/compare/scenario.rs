@@ -1,14 +1,13 @@
 //! What is measured: each scenario gives the samples for some rows of the table of targets.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum;
 
 use crate::Result;
 use crate::bed::{Bed, Making, ROUND_TRIP, Store};
-use crate::client::{Client, Manner};
 use crate::contender::{Contender, Load, Protocol};
+use crate::forward;
 use crate::measure::{Case, Sample, measure};
 use crate::payload::Source;
 use crate::stats;
@@ -129,7 +128,7 @@ impl Scenario {
             Self::Clients => session.clients(self),
             Self::Protocols => session.protocols(self),
             Self::Memory => session.memory(self),
-            Self::Forward => session.forward(),
+            Self::Forward => forward::run(session),
             Self::Idle => session.idle(self),
         }
     }
@@ -143,7 +142,7 @@ const DISTANT_SINK: Store = Store {
     real: false,
     distant: true,
 };
-const S3: Store = Store {
+pub const S3: Store = Store {
     real: true,
     distant: false,
 };
@@ -153,7 +152,7 @@ const DISTANT_S3: Store = Store {
 };
 
 impl Session<'_> {
-    fn take(&mut self, sample: Sample) {
+    pub fn take(&mut self, sample: Sample) {
         let Case {
             contender,
             protocol,
@@ -303,33 +302,6 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn forward(&mut self) -> Result<()> {
-        let bed = Bed::new(self.making, S3)?;
-        let ways = [
-            Way {
-                address: bed.registry.address(),
-                patch: "PATCH straight",
-                get: "GET straight",
-                small: "small GET straight",
-            },
-            Way {
-                address: bed.blobgate.address(),
-                patch: "PATCH through blobgate",
-                get: "GET through blobgate",
-                small: "small GET through blobgate",
-            },
-        ];
-        for run in 0..self.extent.runs {
-            for way in &ways {
-                let samples = way
-                    .measure(self, &bed, run)
-                    .map_err(|error| format!("{} or what follows it failed: {error}", way.patch))?;
-                samples.into_iter().for_each(|sample| self.take(sample));
-            }
-        }
-        Ok(())
-    }
-
     fn idle(&mut self, scenario: Scenario) -> Result<()> {
         for run in 0..self.extent.runs.min(3) {
             let bed = Bed::new(self.making, S3)?;
@@ -361,49 +333,7 @@ fn calls_in_a_row(bed: &Bed, source: &Source, contender: Contender) -> Result<f6
     Ok(stats::Spread::of(&counts).median)
 }
 
-/// The three that are measured through the registry, one way.
-struct Way {
-    address: SocketAddr,
-    patch: &'static str,
-    get: &'static str,
-    small: &'static str,
-}
-
-impl Way {
-    /// A blob in by POST, PATCH and PUT and out by GET; then requests that cost nothing but the way.
-    fn measure(&self, session: &Session<'_>, bed: &Bed, run: usize) -> Result<Vec<Sample>> {
-        let scenario = Scenario::Forward;
-        let size = session.extent.forwarded;
-        let blob = session.source.blob(size);
-        bed.control.clear()?;
-        let mut client = Client::connect(self.address)?;
-        let mut patch = measure(bed, &case(scenario, bed, self.patch, size), run, || {
-            let took = client.push(&blob, Manner::Chunked)?;
-            Ok(took.iter().map(Duration::as_secs_f64).collect())
-        })?;
-        bed.verify(&blob.digest, size)?;
-        // What goes before and after the PATCH is no throughput of its own.
-        patch.wall = patch.latencies[0];
-
-        let get = measure(bed, &case(scenario, bed, self.get, size), run, || {
-            let began = Instant::now();
-            client.pull(&blob)?;
-            Ok(vec![began.elapsed().as_secs_f64()])
-        })?;
-
-        let small = measure(bed, &case(scenario, bed, self.small, 0), run, || {
-            let requests = (0..session.extent.small_requests).map(|_| {
-                let began = Instant::now();
-                client.request("GET", "/v2/", None)?.must_be(200)?;
-                Ok(began.elapsed().as_secs_f64())
-            });
-            requests.collect()
-        })?;
-        Ok(vec![patch, get, small])
-    }
-}
-
-fn case(scenario: Scenario, bed: &Bed, contender: &'static str, size: u64) -> Case {
+pub fn case(scenario: Scenario, bed: &Bed, contender: &'static str, size: u64) -> Case {
     Case {
         scenario: scenario.name(),
         store: bed.store.name(),
