@@ -161,7 +161,10 @@ fn bench(options: &Options) -> Result<()> {
         "\nAll figures: {}",
         options.out.join("results.md").display()
     );
-    Ok(())
+    match failures.as_slice() {
+        [] => Ok(()),
+        failures => Err(failures.join("; ").into()),
+    }
 }
 
 impl Options {

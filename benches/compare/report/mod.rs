@@ -57,7 +57,8 @@ pub fn write_docs(results: &Results, page: &Path) -> Result<()> {
     let dir = page.with_file_name("performance");
     fs::create_dir_all(&dir)?;
     let plots = plots::write_svg(results, &dir)?;
-    let results = markdown::page(results, &plots, "performance/");
+    // Below a heading of the page's own.
+    let results = markdown::page(results, &plots, "performance/").replace("## ", "### ");
     fs::write(page, format!("{before}{BEGIN}\n\n{results}\n{END}{after}"))?;
     Ok(())
 }
