@@ -20,7 +20,7 @@ soak: deps ## Load blobgate under faults for two minutes and check every blob. O
 	cargo build --release --locked --bin blobgate --example soak
 	$(RELEASE)/examples/soak $(ARGS)
 
-bench: deps ## Measure blobgate beside what else there is, some 20 minutes. Options: ARGS="--help".
+bench: deps ## Measure blobgate beside what else there is, some half an hour. Options: ARGS="--help".
 	cargo bench --locked --bench compare -- $(ARGS)
 
 bench-quick: deps ## The same in three minutes: smaller blobs, fewer runs.
