@@ -238,8 +238,8 @@ where
     let y = logarithmic(&wall);
     line(
         &panels[0],
-        "wall time, s",
-        "blob size",
+        "wall time, s (logarithmic)",
+        "blob size (logarithmic)",
         &wall,
         x(&wall),
         y,
@@ -249,8 +249,8 @@ where
     let y = logarithmic(&cpu);
     line(
         &panels[1],
-        "own CPU, s",
-        "blob size",
+        "own CPU, s (logarithmic)",
+        "blob size (logarithmic)",
         &cpu,
         x(&cpu),
         y,
@@ -261,7 +261,7 @@ where
     line(
         &panels[2],
         "peak RSS, MiB",
-        "blob size",
+        "blob size (logarithmic)",
         &rss,
         x(&rss),
         y,
