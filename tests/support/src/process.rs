@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use serde_yaml::{Mapping, Value};
 
 use crate::daemon::{self, Daemon};
+use crate::usage::Usage;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -229,17 +230,17 @@ impl Blobgate {
 
     /// Memory it occupies now, in bytes.
     pub fn rss_bytes(&self) -> io::Result<u64> {
-        memory(self.pid(), "VmRSS:")
+        Usage::of(self.pid()).rss_bytes()
     }
 
     /// The most memory it has ever occupied, in bytes.
     pub fn peak_rss_bytes(&self) -> io::Result<u64> {
-        memory(self.pid(), "VmHWM:")
+        Usage::of(self.pid()).peak_rss_bytes()
     }
 
     /// CPU seconds it has spent, in user mode and in the kernel.
     pub fn cpu_seconds(&self) -> io::Result<f64> {
-        cpu(self.pid())
+        Usage::of(self.pid()).cpu_seconds()
     }
 
     /// Every sample of `/metrics`, by name and labels as written there.
@@ -261,30 +262,8 @@ pub fn clean_environment(command: &mut std::process::Command) {
     daemon::clean_environment(command);
 }
 
-/// `Key:   123 kB` in a process's status.
-fn memory(pid: u32, key: &str) -> io::Result<u64> {
-    let status = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status"))?;
-    let kib = status
-        .lines()
-        .find_map(|line| line.strip_prefix(key))
-        .and_then(|value| value.trim().strip_suffix(" kB"))
-        .and_then(|kib| kib.parse::<u64>().ok());
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::other(format!("no {key} for process {pid}")))
-}
-
-fn cpu(pid: u32) -> io::Result<f64> {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
-    // The second field, the name, may contain spaces; utime and stime are the 14th and 15th.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    // USER_HZ is 100 on every architecture that matters.
-    Ok(ticks as f64 / 100.0)
-}
-
 /// Scheme and address in `http://ADDRESS`, possibly followed by more.
-fn socket_address(url: &str) -> Option<(String, SocketAddr)> {
+pub(crate) fn socket_address(url: &str) -> Option<(String, SocketAddr)> {
     let (scheme, address) = url.split_once("://")?;
     let end = address.find(|c: char| !(c.is_ascii_hexdigit() || ".:[]".contains(c)));
     let mut address: SocketAddr = address[..end.unwrap_or(address.len())].parse().ok()?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::daemon::{self, Daemon};
-use crate::s3::S3Server;
+use crate::s3::{S3Options, S3Server};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
@@ -52,7 +52,12 @@ pub struct RegistryOptions {
 impl RegistryOptions {
     /// A registry on a free loopback port, over the S3 server's first bucket.
     pub fn new(dir: impl Into<PathBuf>, s3: &S3Server) -> Self {
-        let options = s3.options();
+        Self::over(dir, s3.options(), s3.url())
+    }
+
+    /// A registry on a free loopback port, over the first bucket of an S3 server that has these
+    /// options and is reached at this endpoint.
+    pub fn over(dir: impl Into<PathBuf>, options: &S3Options, endpoint: String) -> Self {
         Self {
             binary: PathBuf::from("docker-registry"),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -62,7 +67,7 @@ impl RegistryOptions {
                 .first()
                 .expect("S3 without a bucket")
                 .clone(),
-            s3_endpoint: s3.url(),
+            s3_endpoint: endpoint,
             access_key: options.access_key.clone(),
             secret_key: options.secret_key.clone(),
             root_directory: None,
@@ -161,6 +166,11 @@ impl Registry {
     /// `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.pid()
     }
 
     /// What it has logged so far.

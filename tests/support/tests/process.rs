@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blobgate_testkit::blob::Blob;
+use blobgate_testkit::program::Program;
 use blobgate_testkit::s3::{S3Options, S3Server};
 use blobgate_testkit::stack::Stack;
 use blobgate_testkit::tls::Identity;
+use blobgate_testkit::usage::Usage;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -35,6 +37,28 @@ fn metrics_page() -> u16 {
         write!(stream, "HTTP/1.0 200 OK\r\n\r\n{page}").unwrap();
     });
     port
+}
+
+#[test]
+fn a_program_says_where_it_listens_or_why_it_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "echo \"listening on http://127.0.0.1:7 with $1\"; exec sleep 1000";
+    let binary = script(dir.path(), lines);
+    let program = Program::start("server", &binary, ["more"], dir.path()).unwrap();
+    assert_eq!(program.url(), "http://127.0.0.1:7");
+    assert_eq!(
+        program.ready_line(),
+        "listening on http://127.0.0.1:7 with more"
+    );
+    assert!(Usage::of(program.pid()).rss_bytes().unwrap() > 0);
+
+    let binary = script(dir.path(), "echo no room; exit 3");
+    let error = Program::start("server", &binary, [], dir.path()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("no room") && error.contains("server"),
+        "{error}"
+    );
 }
 
 #[test]

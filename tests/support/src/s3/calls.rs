@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// One call that reached the S3 server and carried a valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct Call {
     pub key: String,
     /// Length of the request's body as announced, 0 where there is none.
     pub size: u64,
+    /// When it arrived.
+    pub at: Instant,
 }
 
 /// Every call in order of arrival.
@@ -22,6 +25,7 @@ impl CallLog {
             operation,
             key: key.to_owned(),
             size: size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            at: Instant::now(),
         };
         self.0.lock().expect("call log poisoned").push(call);
     }
