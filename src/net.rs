@@ -38,6 +38,9 @@ pub struct Options {
     pub pool_idle_timeout: Duration,
     /// Unused connections kept for each host.
     pub pool_size: usize,
+    /// Whether any URL to be asked is https. Without it no certificate authority is trusted, and the
+    /// system's, some MiB of them, need not be read.
+    pub encrypted: bool,
     /// PEM bundle of certificate authorities trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -253,6 +256,7 @@ where
 fn tls_connector(options: &Options) -> Result<native_tls::TlsConnector, SetupError> {
     let mut builder = native_tls::TlsConnector::builder();
     builder.min_protocol_version(Some(native_tls::Protocol::Tlsv12));
+    builder.disable_built_in_roots(!options.encrypted);
     if let Some(path) = &options.ca_file {
         let pem = std::fs::read(path).map_err(|source| SetupError::ReadCa {
             path: path.clone(),

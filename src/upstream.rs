@@ -70,6 +70,7 @@ impl Upstream {
             idle_timeout: config.idle_timeout,
             pool_idle_timeout: POOL_IDLE,
             pool_size: POOL_SIZE,
+            encrypted: config.url.scheme() == "https",
             ca_file: config.ca_file.clone(),
         })?;
         Ok(Self {

@@ -96,6 +96,7 @@ async fn follow(
         idle_timeout: bucket.idle_timeout,
         pool_idle_timeout: bucket.idle_timeout,
         pool_size: 1,
+        encrypted: true,
         ca_file: bucket.ca_file.clone(),
     })
     .map_err(|error| error.to_string())?;

@@ -124,6 +124,7 @@ impl Authorising<'_> {
             idle_timeout: self.upstream.idle_timeout,
             pool_idle_timeout: self.upstream.idle_timeout,
             pool_size: 1,
+            encrypted: true,
             ca_file: self.upstream.ca_file.clone().filter(|_| same_host),
         })
         .map_err(|error| error.to_string())?;

@@ -31,6 +31,7 @@ pub async fn clock(bucket: &config::Bucket, url: &Url) -> Verdict {
         idle_timeout: bucket.idle_timeout,
         pool_idle_timeout: bucket.idle_timeout,
         pool_size: 1,
+        encrypted: true,
         ca_file: bucket.ca_file.clone(),
     });
     let remedy = "see bucket.endpoint: is it an S3 store?";

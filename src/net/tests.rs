@@ -11,6 +11,7 @@ fn options() -> Options {
         idle_timeout: Duration::from_secs(10),
         pool_idle_timeout: Duration::from_secs(5),
         pool_size: 4,
+        encrypted: true,
         ca_file: None,
     }
 }

@@ -122,6 +122,7 @@ impl S3Store {
             idle_timeout: config.idle_timeout,
             pool_idle_timeout: POOL_IDLE_TIMEOUT,
             pool_size: POOL_SIZE,
+            encrypted: addressing.is_encrypted(),
             ca_file: config.ca_file.clone(),
         })?;
         Ok(Self {

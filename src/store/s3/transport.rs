@@ -77,6 +77,10 @@ impl Addressing {
         format!("{scheme}://{host}").parse().ok()
     }
 
+    pub fn is_encrypted(&self) -> bool {
+        self.url().is_none_or(|url| url.scheme() == "https")
+    }
+
     fn apply(&self, request: &mut SignedRequest) {
         let Some(host) = &self.virtual_host else {
             return;

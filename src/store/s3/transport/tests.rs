@@ -9,6 +9,7 @@ fn client() -> net::Client {
         idle_timeout: Duration::from_secs(3),
         pool_idle_timeout: Duration::from_secs(3),
         pool_size: 1,
+        encrypted: true,
         ca_file: None,
     })
     .unwrap()
