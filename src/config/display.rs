@@ -131,6 +131,7 @@ fn upload(f: &mut Formatter<'_>, upload: &Upload) -> fmt::Result {
     writeln!(f, "upload:")?;
     line(f, "part_size", format_size(upload.part_size))?;
     line(f, "part_concurrency", upload.part_concurrency)?;
+    line(f, "max_part_concurrency", upload.max_part_concurrency)?;
     line(f, "max_blob_size", format_size(upload.max_blob_size))?;
     line(f, "max_streaming", upload.max_streaming)?;
     line(f, "memory_budget", format_size(upload.memory_budget))?;

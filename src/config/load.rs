@@ -202,6 +202,7 @@ fn upload(reader: &Reader, section: &Section) -> Option<Upload> {
     let part = kind::size(MIN_PART..=MAX_PART, "S3 takes parts of 5MiB to 5GiB");
     let part_size = section.or("part_size", "16MiB", &part);
     let part_concurrency = section.or("part_concurrency", "4", &kind::count(1..=64));
+    let max_part_concurrency = section.or("max_part_concurrency", "16", &kind::count(1..=64));
     let object = kind::size(1..=MAX_OBJECT, "S3 takes objects of up to 5TiB");
     let max_blob_size = section.or("max_blob_size", "1TiB", &object);
     let max_streaming = section.or("max_streaming", "8", &kind::count(1..=4096));
@@ -218,6 +219,7 @@ fn upload(reader: &Reader, section: &Section) -> Option<Upload> {
     Some(Upload {
         part_size: part_size?,
         part_concurrency: part_concurrency?,
+        max_part_concurrency: max_part_concurrency?,
         max_blob_size: max_blob_size?,
         max_streaming: max_streaming?,
         memory_budget: memory_budget?,

@@ -155,6 +155,7 @@ pub struct Upload {
     pub part_size: u64,
     /// Parts of one upload in flight to the store at once.
     pub part_concurrency: usize,
+    pub max_part_concurrency: usize,
     /// Longest blob taken, bytes.
     pub max_blob_size: u64,
     /// Uploads admitted at once.

@@ -128,7 +128,10 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         Limits {
             part_size: config.upload.part_size,
             max_blob_size: config.upload.max_blob_size,
-            part_concurrency: config.upload.part_concurrency,
+            part_concurrency: (
+                config.upload.part_concurrency,
+                config.upload.max_part_concurrency,
+            ),
         },
     );
     let forwarding = Arc::new(Forwarding::new(

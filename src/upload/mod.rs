@@ -4,6 +4,7 @@
 mod abort;
 mod admission;
 mod body;
+mod concurrency;
 mod error;
 mod gather;
 mod hasher;

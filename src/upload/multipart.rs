@@ -1,5 +1,6 @@
 use super::abort::{Aborter, Opening};
 use super::admission::{Admission, Reservation};
+use super::concurrency::Concurrency;
 use super::{MAX_PARTS, UploadError};
 use crate::registry::Digest;
 use crate::store::{BlobStore, Completion, Part, PartReceipt, StoreError, StoreOperation};
@@ -17,6 +18,7 @@ pub(super) struct Multipart {
     context: Context,
     opening: Option<Opening>,
     in_flight: JoinSet<PartOutcome>,
+    concurrency: Concurrency,
     receipts: Vec<PartReceipt>,
     sent: u16,
     /// Memory of the part that is being filled.
@@ -33,8 +35,8 @@ pub(super) struct Context {
     pub digest: Digest,
     /// Bytes.
     pub part_size: u64,
-    /// Parts in flight at once.
-    pub concurrency: usize,
+    /// Parts in flight at once: to begin with, and where more make it faster.
+    pub concurrency: (usize, usize),
 }
 
 type PartOutcome = Result<(PartReceipt, Buffer), StoreError>;
@@ -49,8 +51,10 @@ struct Buffer {
 impl Multipart {
     /// `first` is the memory of the first part.
     pub fn new(context: Context, first: Reservation) -> Self {
+        let (first_parts, most_parts) = context.concurrency;
         Self {
             context,
+            concurrency: Concurrency::new(first_parts, most_parts),
             opening: None,
             in_flight: JoinSet::new(),
             receipts: Vec::new(),
@@ -128,6 +132,7 @@ impl Multipart {
 
     async fn start(&mut self, part: Part) -> Result<(), UploadError> {
         while self.in_flight.len() >= self.parallel() {
+            self.concurrency.saturated();
             self.reap().await?;
         }
         if u64::from(self.sent) == MAX_PARTS {
@@ -173,12 +178,12 @@ impl Multipart {
     }
 
     /// Parts in flight at once; fewer for a while after the store asked for less.
-    fn parallel(&self) -> usize {
-        if self.context.store.recently_throttled() {
-            (self.context.concurrency / 2).max(1)
-        } else {
-            self.context.concurrency
+    fn parallel(&mut self) -> usize {
+        let throttled = self.context.store.recently_throttled();
+        if throttled {
+            self.concurrency.throttled();
         }
+        self.concurrency.limit(throttled)
     }
 
     async fn reap(&mut self) -> Result<(), UploadError> {
@@ -193,6 +198,7 @@ impl Multipart {
     fn note(&mut self, done: Result<PartOutcome, JoinError>) -> Result<(), UploadError> {
         let (receipt, buffer) = done??;
         self.receipts.push(receipt);
+        self.concurrency.part_done();
         if buffer.first {
             self.spare = Some(buffer);
         }

@@ -29,7 +29,8 @@ pub struct Uploader {
 pub struct Limits {
     pub part_size: u64,
     pub max_blob_size: u64,
-    pub part_concurrency: usize,
+    /// Parts of one upload in flight: to begin with, and at most.
+    pub part_concurrency: (usize, usize),
 }
 
 /// What the bucket holds under a digest when its blob comes to be stored.

@@ -82,7 +82,7 @@ impl Bench {
         let limits = Limits {
             part_size,
             max_blob_size: 64 * PART,
-            part_concurrency: 2,
+            part_concurrency: (2, 4),
         };
         let uploader = Uploader::new(
             Arc::clone(&store) as _,

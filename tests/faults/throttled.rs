@@ -7,6 +7,7 @@ use blobgate_testkit::faults::Gate;
 async fn slow_down_halves_the_parts_in_flight() {
     let stack = stack()
         .config("upload.part_concurrency", 4)
+        .config("upload.max_part_concurrency", 4)
         .start()
         .unwrap();
     let blob = Blob::new(1, 6 * PART);

@@ -49,6 +49,7 @@ fn the_minimal_configuration_takes_all_defaults() {
     let upload = &config.upload;
     assert_eq!(upload.part_size, 16 << 20);
     assert_eq!(upload.part_concurrency, 4);
+    assert_eq!(upload.max_part_concurrency, 16);
     assert_eq!(upload.max_blob_size, 1 << 40);
     assert_eq!(upload.max_streaming, 8);
     assert_eq!(upload.memory_budget, 512 << 20);
