@@ -47,12 +47,22 @@ impl Store {
 }
 
 /// How a bed is made, the same for all.
+#[derive(Clone)]
 pub struct Making {
     pub blobgate: PathBuf,
     /// Below it each bed has a directory.
     pub scratch: PathBuf,
     /// Of blobgate's config: dotted path and value, over what the bench sets.
     pub settings: Vec<(String, serde_yaml::Value)>,
+}
+
+impl Making {
+    /// With one more setting.
+    pub fn with(&self, (key, value): (&str, u64)) -> Self {
+        let mut making = self.clone();
+        making.settings.push((key.to_owned(), value.into()));
+        making
+    }
 }
 
 pub struct Bed {

@@ -18,6 +18,10 @@ pub enum Contender {
     Direct,
     /// PUT by digest.
     Blobgate,
+    /// The same with [`FIXED`] settings.
+    Fixed,
+    /// The same with [`WIDE`] settings.
+    Wide,
     /// POST and PUT straight to the registry.
     Distribution,
     /// A file between the client and the store.
@@ -63,12 +67,23 @@ impl Protocol {
     }
 }
 
+/// As many parts in flight as at first: how well each connection is used shows only where their
+/// number is known.
+pub const FIXED: (&str, u64) = ("upload.max_part_concurrency", FIXED_PARTS);
+pub const FIXED_PARTS: u64 = 4;
+
+/// A slot for each of 32 clients: with fewer, who comes late waits for those before, and a client's
+/// time says how long the queue was.
+pub const WIDE: (&str, u64) = ("upload.max_streaming", 32);
+
 impl Contender {
     pub fn name(self) -> &'static str {
         match self {
             Self::Limit => "limit",
             Self::Direct => "direct",
             Self::Blobgate => "blobgate",
+            Self::Fixed => "blobgate, 4 parts",
+            Self::Wide => "blobgate, 32 slots",
             Self::Distribution => "distribution",
             Self::Spool => "spool-then-upload",
         }
@@ -196,7 +211,7 @@ impl Contender {
             }
             Self::Distribution => Ok(bed.registry.address()),
             Self::Spool => Ok(bed.spool.address()),
-            Self::Blobgate | Self::Direct => Ok(bed.blobgate.address()),
+            Self::Blobgate | Self::Fixed | Self::Wide | Self::Direct => Ok(bed.blobgate.address()),
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::Result;
 use crate::bed::{Bed, Making, ROUND_TRIP, Store};
-use crate::contender::{Contender, Load, Protocol};
+use crate::contender::{Contender, FIXED, Load, Protocol, WIDE};
 use crate::forward;
 use crate::measure::{Case, Sample, measure};
 use crate::payload::Source;
@@ -115,12 +115,13 @@ impl Scenario {
     }
 
     pub fn run(self, session: &mut Session<'_>) -> Result<()> {
-        use Contender::{Blobgate, Direct, Distribution, Limit, Spool};
+        use Contender::{Blobgate, Direct, Distribution, Fixed, Limit, Spool};
         match self {
             Self::Sink => session.large(self, SINK, &[Limit, Direct, Blobgate, Spool]),
             Self::Real => session.large(self, S3, &[Direct, Blobgate, Distribution, Spool]),
             Self::Distant => {
-                session.large(self, DISTANT_S3, &[Direct, Blobgate, Distribution, Spool])
+                let all = [Direct, Blobgate, Fixed, Distribution, Spool];
+                session.large(self, DISTANT_S3, &all)
             }
             Self::DistantSink => session.large(self, DISTANT_SINK, &[Direct, Blobgate, Spool]),
             Self::Small => session.small(self),
@@ -185,7 +186,15 @@ impl Session<'_> {
 
     /// One blob, one client, all contenders in turn.
     fn large(&mut self, scenario: Scenario, store: Store, contenders: &[Contender]) -> Result<()> {
-        let bed = Bed::new(self.making, store)?;
+        let shipped = Bed::new(self.making, store)?;
+        let fixed = match contenders.contains(&Contender::Fixed) {
+            true => Some(Bed::new(&self.making.with(FIXED), store)?),
+            false => None,
+        };
+        let bed = |contender| match (contender, &fixed) {
+            (Contender::Fixed, Some(fixed)) => fixed,
+            _ => &shipped,
+        };
         let size = match store.distant {
             true => self.extent.distant,
             false => self.extent.large,
@@ -193,11 +202,11 @@ impl Session<'_> {
         // So that no one pays for what is done only once: connections, and memory from the kernel.
         for contender in contenders {
             let load = Load::one(size.min(WARM_UP));
-            contender.run(&bed, &self.source, scenario.name(), load, 0)?;
+            contender.run(bed(*contender), &self.source, scenario.name(), load, 0)?;
         }
         for run in 0..self.extent.runs {
             for contender in contenders {
-                self.push(scenario, &bed, *contender, Load::one(size), run)?;
+                self.push(scenario, bed(*contender), *contender, Load::one(size), run)?;
             }
         }
         Ok(())
@@ -243,7 +252,7 @@ impl Session<'_> {
                         pushes,
                         ..Load::one(size)
                     };
-                    self.fresh(scenario, SINK, load, run)?;
+                    self.fresh(scenario, SINK, Contender::Blobgate, load, run)?;
                 }
             }
         }
@@ -257,7 +266,7 @@ impl Session<'_> {
                     clients,
                     ..Load::one(self.extent.crowd)
                 };
-                self.fresh(scenario, SINK, load, run)?;
+                self.fresh(scenario, SINK, Contender::Blobgate, load, run)?;
             }
         }
         Ok(())
@@ -269,18 +278,30 @@ impl Session<'_> {
                 clients: 32,
                 ..Load::one(self.extent.memory)
             };
-            self.fresh(scenario, DISTANT_SINK, load, run)?;
+            for contender in [Contender::Blobgate, Contender::Wide] {
+                self.fresh(scenario, DISTANT_SINK, contender, load, run)?;
+            }
         }
         Ok(())
     }
 
     /// blobgate in a process that has taken no more than a small blob: its peak of memory is to be
     /// that of this load, and not of the one before.
-    fn fresh(&mut self, scenario: Scenario, store: Store, load: Load, run: usize) -> Result<()> {
-        let bed = Bed::new(self.making, store)?;
+    fn fresh(
+        &mut self,
+        scenario: Scenario,
+        store: Store,
+        contender: Contender,
+        load: Load,
+        run: usize,
+    ) -> Result<()> {
+        let bed = match contender {
+            Contender::Wide => Bed::new(&self.making.with(WIDE), store)?,
+            _ => Bed::new(self.making, store)?,
+        };
         let first = Load::one(SMALL);
-        Contender::Blobgate.run(&bed, &self.source, scenario.name(), first, run)?;
-        self.push(scenario, &bed, Contender::Blobgate, load, run)
+        contender.run(&bed, &self.source, scenario.name(), first, run)?;
+        self.push(scenario, &bed, contender, load, run)
     }
 
     fn protocols(&mut self, scenario: Scenario) -> Result<()> {
