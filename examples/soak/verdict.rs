@@ -176,8 +176,11 @@ fn acknowledged(done: &[Done], wrong: &mut Vec<String>) -> Acknowledged {
             Ending::Status(201) => wrong.push(format!("acknowledged: {push:?}")),
             // The faults are the store's and the upstream's: a client that does all right is
             // answered, and never told that it did not.
-            Ending::Status(400..=499) | Ending::Broken if whole => {
-                wrong.push(format!("ended with {ending:?}: {push:?}"));
+            Ending::Status(400..=499) if whole => {
+                wrong.push(format!("refused with {ending:?}: {push:?}"));
+            }
+            Ending::Broken if push.manner.is_right() => {
+                wrong.push(format!("never answered: {push:?}"));
             }
             _ => {}
         }
