@@ -1,4 +1,4 @@
-use super::body::SessionBody;
+use super::body::{PushBody, SessionBody};
 use super::expect::Continue;
 use super::forward::Forwarding;
 use super::reply::Reply;
@@ -6,14 +6,15 @@ use super::respond::{BodyLeft, respond};
 use crate::metrics::{Metrics, PushOutcome};
 use crate::registry::{BlobPush, ErrorCode};
 use crate::store::{BlobStore, StoreError};
-use crate::upload::{BodyError, Held, Pace, PacedBody, PartPlan, UploadError, Uploader};
+use crate::upload::{
+    BodyError, Held, Pace, PacedBody, PartPlan, Phase, PushRecord, UploadError, Uploader,
+};
 use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
 use http::{StatusCode, header};
 use pingora::proxy::Session;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -48,6 +49,8 @@ enum Standing {
 /// How a push ended, and what of its body is still to come.
 struct Ending {
     outcome: PushOutcome,
+    /// The blob's, in bytes, where the push succeeded.
+    size: Option<u64>,
     /// `None` where nobody is left to hear an answer.
     reply: Option<Reply>,
     left: BodyLeft,
@@ -56,17 +59,17 @@ struct Ending {
 impl Pushes {
     /// Takes the push to its answer.
     pub async fn handle(&self, session: &mut Session, push: &BlobPush) -> pingora::Result<()> {
-        let began = Instant::now();
+        let record = Arc::new(PushRecord::new(Arc::clone(&self.metrics)));
         let _counted = self.under_way.token();
         // Every read of the body has a bound of its own.
         session.set_read_timeout(None);
-        let ending = self.run(session, push).await;
+        let ending = self.run(session, push, &record).await;
         // Before the answer: whoever has read it finds it counted, and what is dropped after it
         // is no part of the push.
-        let took = began.elapsed();
-        let received = session.body_bytes_read() as u64;
-        self.metrics.push(ending.outcome, took);
-        self.metrics.received_bytes.inc_by(received);
+        let took = record.answered();
+        let received = session.body_bytes_read();
+        self.metrics.push(ending.outcome, took, ending.size);
+        self.metrics.phases(&record);
         log::info!(
             "push of {} to {}: {} after {took:.3?}, {received} bytes received",
             push.digest,
@@ -88,27 +91,36 @@ impl Pushes {
 
     /// Answers a push that names no possible repository or blob.
     pub async fn refuse(&self, session: &mut Session, reply: Reply) -> pingora::Result<()> {
-        self.metrics.push(PushOutcome::BadRequest, Duration::ZERO);
+        self.metrics
+            .push(PushOutcome::BadRequest, Duration::ZERO, None);
         let left = unread(session, Continue::of(session));
         respond(session, reply, left, &self.draining).await
     }
 
-    async fn run(&self, session: &mut Session, push: &BlobPush) -> Ending {
+    async fn run(
+        &self,
+        session: &mut Session,
+        push: &BlobPush,
+        record: &Arc<PushRecord>,
+    ) -> Ending {
         let mut expects = Continue::of(session);
         let plan = match self.plan(session) {
             Ok(plan) => plan,
             Err(error) => {
                 return Ending {
                     outcome: PushOutcome::of_failure(&error),
+                    size: None,
                     reply: Reply::failed(&error),
                     left: unread(session, expects),
                 };
             }
         };
+        let authorising = record.enter(Phase::Authorise);
         let standing = tokio::select! {
             standing = self.standing(session, push, &plan) => standing,
             () = self.stop.cancelled() => Err(Doubt::Stopping(UploadError::ShuttingDown)),
         };
+        drop(authorising);
         let (outcome, result) = match standing {
             Err(doubt) => {
                 let outcome = match &doubt {
@@ -120,6 +132,7 @@ impl Pushes {
                 };
                 return Ending {
                     outcome,
+                    size: None,
                     reply: Some(doubt.reply()),
                     left: unread(session, expects),
                 };
@@ -127,6 +140,7 @@ impl Pushes {
             Ok(Standing::Refused(reply)) => {
                 return Ending {
                     outcome: PushOutcome::Refused,
+                    size: None,
                     reply: Some(reply),
                     left: unread(session, expects),
                 };
@@ -134,26 +148,29 @@ impl Pushes {
             Ok(Standing::InRepository) if expects == Continue::Awaited => {
                 return Ending {
                     outcome: PushOutcome::Existing,
+                    size: plan.length,
                     reply: Some(Reply::created(push)),
                     left: BodyLeft::Withheld,
                 };
             }
             Ok(Standing::InRepository) => (
                 PushOutcome::Existing,
-                self.confirm(session, push, plan).await,
+                self.confirm(session, push, plan, record).await,
             ),
             Ok(Standing::InBucket) => (
                 PushOutcome::Linked,
-                self.prove(session, &mut expects, push, plan).await,
+                self.prove(session, &mut expects, push, plan, record).await,
             ),
             Ok(Standing::New(held)) => (
                 PushOutcome::Stored,
-                self.store(session, &mut expects, push, plan, held).await,
+                self.store(session, &mut expects, push, plan, held, record)
+                    .await,
             ),
         };
         match result {
-            Ok(_size) => Ending {
+            Ok(size) => Ending {
                 outcome,
+                size: Some(size),
                 reply: Some(Reply::created(push)),
                 left: BodyLeft::Nothing,
             },
@@ -161,6 +178,7 @@ impl Pushes {
                 log_failure(push, &error);
                 Ending {
                     outcome: PushOutcome::of_failure(&error),
+                    size: None,
                     reply: Reply::failed(&error),
                     left: match &error {
                         UploadError::Body(BodyError::Idle(_) | BodyError::TooSlow { .. }) => {
@@ -256,12 +274,17 @@ impl Pushes {
         push: &BlobPush,
         plan: PartPlan,
         held: Held,
+        record: &Arc<PushRecord>,
     ) -> Result<u64, UploadError> {
         let upload = async {
+            let waiting = record.enter(Phase::Admission);
             let admitted = self.uploader.admit(&plan).await?;
+            drop(waiting);
             expects.send(session).await?;
-            let body = PacedBody::new(SessionBody::new(session), self.pace);
-            self.uploader.store(push, plan, admitted, held, body).await
+            let body = self.body(session, &plan, record);
+            self.uploader
+                .store(push, plan, admitted, held, body, record)
+                .await
         };
         self.unless_stopped(upload).await
     }
@@ -272,11 +295,12 @@ impl Pushes {
         expects: &mut Continue,
         push: &BlobPush,
         plan: PartPlan,
+        record: &PushRecord,
     ) -> Result<u64, UploadError> {
         let proof = async {
             expects.send(session).await?;
-            let body = PacedBody::new(SessionBody::new(session), self.pace);
-            self.uploader.prove_and_link(push, plan, body).await
+            let body = self.body(session, &plan, record);
+            self.uploader.prove_and_link(push, plan, body, record).await
         };
         self.unless_stopped(proof).await
     }
@@ -288,15 +312,26 @@ impl Pushes {
         session: &mut Session,
         push: &BlobPush,
         plan: PartPlan,
+        record: &PushRecord,
     ) -> Result<u64, UploadError> {
-        let body = PacedBody::new(SessionBody::new(session), self.pace);
+        let body = self.body(session, &plan, record);
         match plan.length {
             Some(_) => self.unless_stopped(self.uploader.discard(plan, body)).await,
             None => {
-                self.unless_stopped(self.uploader.prove(push, plan, body))
+                self.unless_stopped(self.uploader.prove(push, plan, body, record))
                     .await
             }
         }
+    }
+
+    fn body<'a>(
+        &self,
+        session: &'a mut Session,
+        plan: &PartPlan,
+        record: &'a PushRecord,
+    ) -> PushBody<'a> {
+        let body = PacedBody::new(SessionBody::new(session), self.pace);
+        PushBody::new(body, record, plan.length.is_some())
     }
 
     /// A push that is stopped here is dropped, and with that aborted.

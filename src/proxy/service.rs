@@ -17,6 +17,7 @@ use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -44,6 +45,9 @@ pub struct Gate {
 /// A request under way.
 pub struct Request {
     _counted: TaskTrackerToken,
+    began: Instant,
+    /// It goes, or went, to the registry.
+    forwarded: bool,
     /// The registry has answered it.
     relayed: bool,
     /// Addresses of the upstream that could not be connected to.
@@ -62,6 +66,8 @@ impl ProxyHttp for Gate {
         header_read();
         Request {
             _counted: self.requests.token(),
+            began: Instant::now(),
+            forwarded: false,
             relayed: false,
             addresses_tried: 0,
             more_addresses: false,
@@ -90,14 +96,17 @@ impl ProxyHttp for Gate {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, _: &mut Request) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, under_way: &mut Request) -> Result<bool> {
         let request = session.req_header();
         let route = route(&request.method, request.uri.path());
         let answered = if let Some(reply) = unknown_coding(request) {
             self.pushes.refuse(session, reply).await
         } else {
             match route {
-                Ok(Route::Forward) => return Ok(false),
+                Ok(Route::Forward) => {
+                    under_way.forwarded = true;
+                    return Ok(false);
+                }
                 Ok(Route::BlobPush(push)) => self.pushes.handle(session, &push).await,
                 Err(error) => self.pushes.refuse(session, Reply::bad_route(&error)).await,
             }
@@ -154,18 +163,27 @@ impl ProxyHttp for Gate {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         request: &mut Request,
     ) -> Result<()> {
         request.relayed = true;
-        self.metrics.forwarded(response.status);
+        let method = &session.req_header().method;
+        self.metrics.forwarded(method, response.status);
         Ok(())
     }
 
     /// pingora's last word on a request before it closes or keeps the connection. A registry that
     /// answers before the end of a body lets the client read that answer; so must we.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        if request.forwarded {
+            self.metrics.forwarding_ended(
+                &session.req_header().method,
+                request.began.elapsed(),
+                session.body_bytes_read() as u64,
+                session.body_bytes_sent() as u64,
+            );
+        }
         if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
             linger(session, &self.draining).await;
         }
@@ -201,7 +219,7 @@ impl ProxyHttp for Gate {
             !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
         });
         if !answered {
-            self.metrics.forwarded(status);
+            self.metrics.forwarded(&session.req_header().method, status);
             let left = if status == StatusCode::REQUEST_TIMEOUT {
                 BodyLeft::Slow
             } else if *error.esource() == ErrorSource::Downstream {

@@ -1,6 +1,6 @@
 use super::abort::{Aborter, Opening};
 use super::admission::{Admission, Reservation};
-use super::{MAX_PARTS, UploadError};
+use super::{MAX_PARTS, Phase, PushRecord, UploadError};
 use crate::registry::Digest;
 use crate::store::{BlobStore, Completion, Part, PartReceipt, StoreError, StoreOperation};
 use futures::FutureExt;
@@ -30,6 +30,7 @@ pub(super) struct Context {
     pub store: Arc<dyn BlobStore>,
     pub admission: Arc<Admission>,
     pub aborter: Aborter,
+    pub record: Arc<PushRecord>,
     pub digest: Digest,
     /// Bytes.
     pub part_size: u64,
@@ -182,7 +183,10 @@ impl Multipart {
     }
 
     async fn reap(&mut self) -> Result<(), UploadError> {
-        match self.in_flight.join_next().await {
+        let waiting = self.context.record.enter(Phase::Store);
+        let done = self.in_flight.join_next().await;
+        drop(waiting);
+        match done {
             Some(done) => self.note(done),
             None => Err(UploadError::Internal(
                 "waited for a part where none was in flight".into(),

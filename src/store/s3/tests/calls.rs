@@ -283,10 +283,13 @@ async fn the_observer_hears_what_was_meant() {
         recorder.heard(),
         [
             Heard::Attempt(HeadObject, Ok(())),
+            Heard::Call(HeadObject, Ok(()), 1),
             Heard::Attempt(AbortMultipartUpload, Err(FaultClass::Throttled)),
             Heard::Retry(AbortMultipartUpload, FaultClass::Throttled),
             Heard::Attempt(AbortMultipartUpload, Ok(())),
+            Heard::Call(AbortMultipartUpload, Ok(()), 2),
             Heard::Attempt(PutObject, Err(FaultClass::Denied)),
+            Heard::Call(PutObject, Err(FaultClass::Denied), 1),
         ]
     );
     assert!(store.recently_throttled());
