@@ -8,6 +8,7 @@ pub mod metrics;
 pub mod net;
 pub mod proxy;
 pub mod registry;
+pub mod request_id;
 mod server;
 pub mod store;
 #[cfg(test)]
@@ -15,4 +16,5 @@ mod test_server;
 pub mod upload;
 pub mod upstream;
 
+pub use proxy::ACCESS_LOG_TARGET;
 pub use server::{RunError, Start, run};

@@ -189,4 +189,13 @@ pub struct Admin {
 #[derive(Debug, Clone)]
 pub struct Log {
     pub level: log::LevelFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }

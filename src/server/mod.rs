@@ -10,7 +10,9 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::net;
-use crate::proxy::{Counting, Door, Forwarding, ForwardingError, Gate, Patience, Pushes, Timing};
+use crate::proxy::{
+    AccessLog, Counting, Door, Forwarding, ForwardingError, Gate, Patience, Pushes, Timing,
+};
 use crate::store::s3::{self, S3Store};
 use crate::store::{BlobStore, Layout, UploadLister, sweep};
 use crate::upload::{Aborter, Admission, Limits, Pace, Uploader};
@@ -139,6 +141,9 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     let draining = CancellationToken::new();
     let (connections, requests, pushes) =
         (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    let access = AccessLog {
+        format: config.log.format,
+    };
     let gate = Gate {
         pushes: Pushes {
             store: Arc::clone(&store),
@@ -146,6 +151,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
             upstream: Upstream::new(&config.upstream)?,
             forwarding: Arc::clone(&forwarding),
             metrics: Arc::clone(&metrics),
+            access,
             pace: Pace {
                 idle_timeout: config.upload.idle_timeout,
                 min_rate: config.upload.min_rate,
@@ -158,6 +164,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         },
         forwarding,
         metrics: Arc::clone(&metrics),
+        access,
         timing: Timing {
             keepalive: config.listen.keepalive_timeout,
             idle: config.upstream.idle_timeout,

@@ -75,7 +75,13 @@ impl Multipart {
             // On a task of its own: a push that ends before the answer is here must still learn the
             // upload id, to abort it.
             let (store, digest) = (Arc::clone(&context.store), context.digest.clone());
-            tokio::spawn(async move { store.create_upload(&digest).await.map(Arc::new) })
+            let record = Arc::clone(&context.record);
+            let create = async move {
+                let upload = store.create_upload(&digest).await?;
+                record.opened(&upload);
+                Ok(Arc::new(upload))
+            };
+            tokio::spawn(create)
                 .map(|joined| joined.unwrap_or_else(|lost| Err(lost_create(&lost))))
                 .boxed()
                 .shared()

@@ -55,6 +55,14 @@ impl Uploader {
         }
     }
 
+    /// The same for one push, through its own view of the store.
+    pub fn through(&self, store: Arc<dyn BlobStore>) -> Self {
+        Self {
+            store,
+            ..self.clone()
+        }
+    }
+
     /// How a body of this length would be cut; an error where it is longer than is taken here.
     pub fn plan(&self, length: Option<u64>) -> Result<PartPlan, UploadError> {
         let Limits {

@@ -1,6 +1,7 @@
 use crate::metrics::Metrics;
-use std::sync::Arc;
+use crate::store::{FaultClass, StoreObserver, StoreOperation, UploadHandle};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -53,6 +54,8 @@ pub struct PushRecord {
     spent: [AtomicU64; Phase::COUNT],
     /// Nanoseconds from the beginning to the body's last byte so far.
     last_byte: AtomicU64,
+    retries: AtomicU64,
+    upload_id: OnceLock<String>,
 }
 
 impl PushRecord {
@@ -63,6 +66,8 @@ impl PushRecord {
             began: Instant::now(),
             spent: Default::default(),
             last_byte: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            upload_id: OnceLock::new(),
         }
     }
 
@@ -104,6 +109,22 @@ impl PushRecord {
         (spent > 0).then(|| Duration::from_nanos(spent))
     }
 
+    /// The push has a multipart upload.
+    pub fn opened(&self, upload: &UploadHandle) {
+        // A push opens one at most.
+        let _ = self.upload_id.set(upload.upload_id.clone());
+    }
+
+    /// The store's id of the push's multipart upload, where it has one.
+    pub fn upload_id(&self) -> Option<&str> {
+        self.upload_id.get().map(String::as_str)
+    }
+
+    /// Store calls of this push that were sent again, so far.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
     fn add(&self, phase: Phase, spent: Duration) {
         // An entered phase counts as such, however short it was.
         let spent = spent.max(Duration::from_nanos(1));
@@ -113,6 +134,28 @@ impl PushRecord {
             Phase::Store | Phase::Commit => self.metrics.store_wait.inc_by(spent.as_secs_f64()),
             Phase::Authorise | Phase::Admission | Phase::Answer => {}
         }
+    }
+}
+
+/// Hears of the push's own store calls, and passes on what it hears.
+impl StoreObserver for PushRecord {
+    fn attempt(&self, operation: StoreOperation, outcome: Result<(), FaultClass>, took: Duration) {
+        self.metrics.attempt(operation, outcome, took);
+    }
+
+    fn retry(&self, operation: StoreOperation, class: FaultClass) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        self.metrics.retry(operation, class);
+    }
+
+    fn call(
+        &self,
+        operation: StoreOperation,
+        outcome: Result<(), FaultClass>,
+        attempts: u32,
+        took: Duration,
+    ) {
+        self.metrics.call(operation, outcome, attempts, took);
     }
 }
 

@@ -112,7 +112,7 @@ impl S3Store {
     where
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
     {
-        let attempt = Attempt::new(self.transport.clone());
+        let attempt = Attempt::new(self.transport.clone(), self.user_agent.clone());
         // Making a client is two allocations, and gives every attempt a record of its own.
         let client = S3Client::new_with_client(
             Client::new_not_signing(attempt.clone()),
