@@ -4,6 +4,7 @@
 mod admin;
 pub mod config;
 pub mod doctor;
+mod health;
 pub mod metrics;
 pub mod net;
 pub mod proxy;

@@ -22,6 +22,10 @@ impl Display for Config {
             Some(address) => line(f, "address", Quoted(address))?,
             None => line(f, "address", "off")?,
         }
+        match self.admin.check_interval {
+            Some(interval) => line(f, "check_interval", format_duration(interval))?,
+            None => line(f, "check_interval", "off")?,
+        }
         writeln!(f, "log:")?;
         line(f, "level", self.log.level.as_str().to_lowercase())?;
         let format = match self.log.format {

@@ -330,8 +330,12 @@ fn largest_part(max_blob_size: u64) -> u64 {
 
 fn admin(section: &Section) -> Option<Admin> {
     let kind = kind::address_or_off();
+    let address = section.or_blank("address", "127.0.0.1:9090", None, &kind);
+    let interval = kind::duration_or_off(Duration::from_secs(1)..=HOUR);
+    let check_interval = section.or("check_interval", "15s", &interval);
     Some(Admin {
-        address: section.or_blank("address", "127.0.0.1:9090", None, &kind)?,
+        address: address?,
+        check_interval: check_interval?,
     })
 }
 

@@ -184,6 +184,8 @@ pub struct Sweep {
 pub struct Admin {
     /// `None` where the admin listener is off.
     pub address: Option<SocketAddr>,
+    /// Between two looks at upstream and bucket; `None` where nobody looks.
+    pub check_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ mod sockets;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::health::{Checks, Health};
 use crate::metrics::Metrics;
 use crate::net;
 use crate::proxy::{
@@ -144,11 +145,16 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     let access = AccessLog {
         format: config.log.format,
     };
+    let upstream = Upstream::new(&config.upstream)?;
+    let health = Arc::new(Health::new(
+        config.admin.check_interval.is_some(),
+        draining.clone(),
+    ));
     let gate = Gate {
         pushes: Pushes {
             store: Arc::clone(&store),
             uploader,
-            upstream: Upstream::new(&config.upstream)?,
+            upstream: upstream.clone(),
             forwarding: Arc::clone(&forwarding),
             metrics: Arc::clone(&metrics),
             access,
@@ -214,7 +220,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         let admin = Admin {
             metrics: Arc::clone(&metrics),
             admission: Arc::clone(&admission),
-            draining: draining.clone(),
+            health: Arc::clone(&health),
         };
         let acceptor = Acceptor {
             name: "admin.address",
@@ -237,7 +243,21 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     {
         log::warn!("the predecessor cannot be told that it is succeeded, and may go on: {error}");
     }
-    tokio::spawn(check_bucket(store));
+    match config.admin.check_interval {
+        Some(interval) => {
+            let checks = Checks {
+                upstream,
+                store,
+                interval,
+                timeout: config.upstream.probe_timeout,
+            };
+            let health = Arc::clone(&health);
+            tokio::spawn(async move { health.watch(checks).await });
+        }
+        None => {
+            tokio::spawn(check_bucket(store));
+        }
+    }
     tokio::spawn(sweep_bucket(config.clone(), s3, metrics, draining.clone()));
 
     let running = Running {
