@@ -3,6 +3,7 @@
 mod access;
 mod body;
 mod door;
+mod doubt;
 mod expect;
 mod forward;
 mod push;

@@ -1,20 +1,20 @@
 use super::access::{AccessLog, Became};
 use super::body::{PushBody, SessionBody};
+use super::doubt::Doubt;
 use super::expect::Continue;
 use super::forward::Forwarding;
 use super::reply::Reply;
 use super::respond::{BodyLeft, answer, read_rest};
 use crate::metrics::{Metrics, PushOutcome};
-use crate::registry::{BlobPush, ErrorCode};
+use crate::registry::BlobPush;
 use crate::request_id::RequestId;
-use crate::store::{BlobStore, StoreError};
+use crate::store::BlobStore;
 use crate::upload::{
     BodyError, Held, Pace, PacedBody, PartPlan, Phase, PushRecord, UploadError, Uploader,
 };
-use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
-use http::{StatusCode, header};
+use crate::upstream::{Permission, Presence, Upstream};
+use http::header;
 use pingora::proxy::Session;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -381,36 +381,6 @@ impl Pushes {
             result = push => result,
             () = self.stop.cancelled() => Err(UploadError::ShuttingDown),
         }
-    }
-}
-
-/// Why it is not known what to do with a push.
-#[derive(Debug, thiserror::Error)]
-enum Doubt {
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    #[error(transparent)]
-    Store(StoreError),
-    #[error("the blob store gave no answer within {0:?}")]
-    StoreTimeout(Duration),
-    #[error(transparent)]
-    Stopping(UploadError),
-}
-
-impl Doubt {
-    fn reply(&self) -> Reply {
-        let message = match self {
-            Self::Upstream(error) => return Reply::unauthorisable(error),
-            // What the store says of itself is the operator's, in the log.
-            Self::Store(error) => format!("the blob store failed: {}", error.class.as_str()),
-            Self::StoreTimeout(_) | Self::Stopping(_) => self.to_string(),
-        };
-        Reply::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            message,
-            Value::Null,
-        )
     }
 }
 
