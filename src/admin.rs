@@ -1,5 +1,6 @@
 //! The admin listener: metrics for Prometheus, and health.
 
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::upload::Admission;
 use async_trait::async_trait;
@@ -8,13 +9,11 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use pingora_prometheus::PrometheusHttpApp;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub admission: Arc<Admission>,
-    /// Cancelled once blobgate has been told to stop.
-    pub draining: CancellationToken,
+    pub health: Arc<Health>,
 }
 
 #[async_trait]
@@ -27,25 +26,32 @@ impl ServeHttp for Admin {
                 self.metrics.admission(&self.admission);
                 PrometheusHttpApp.response(session).await
             }
-            "/livez" => text(StatusCode::OK, "ok\n"),
-            "/readyz" if self.draining.is_cancelled() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+            "/livez" => answer(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => {
+                let (ready, said) = self.health.readiness();
+                let status = match ready {
+                    true => StatusCode::OK,
+                    false => StatusCode::SERVICE_UNAVAILABLE,
+                };
+                answer(status, "application/json", &format!("{said}\n"))
             }
-            "/readyz" => text(StatusCode::OK, "ok\n"),
-            _ => text(
+            _ => answer(
                 StatusCode::NOT_FOUND,
+                TEXT,
                 "here are /metrics, /livez and /readyz\n",
             ),
         }
     }
 }
 
-fn text(status: StatusCode, body: &str) -> Response<Vec<u8>> {
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn answer(status: StatusCode, content: &'static str, body: &str) -> Response<Vec<u8>> {
     let mut response = Response::new(body.as_bytes().to_vec());
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
+        header::HeaderValue::from_static(content),
     );
     response
         .headers_mut()

@@ -2,11 +2,13 @@
 
 mod commands;
 
-use blobgate::Start;
-use blobgate::config::Config;
+use blobgate::config::{Config, LogFormat};
 use blobgate::store::s3::SECRET_LOG_TARGETS;
+use blobgate::{ACCESS_LOG_TARGET, Start};
 use clap::Parser;
-use log::LevelFilter;
+use env_logger::fmt::Formatter;
+use log::{LevelFilter, Record};
+use serde_json::{Value, json};
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -111,7 +113,11 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let rust_log = std::env::var("RUST_LOG").unwrap_or_default();
-    logger(config.log.level, &rust_log).init();
+    let mut logger = logger(config.log.level, &rust_log);
+    if config.log.format == LogFormat::Json {
+        logger.format(json_line);
+    }
+    logger.init();
     let start = if arguments.upgrade {
         Start::Upgrade
     } else {
@@ -142,10 +148,26 @@ fn logger(level: LevelFilter, rust_log: &str) -> env_logger::Builder {
     builder
 }
 
+/// One JSON object. An access log line is JSON already, and stands in it as an object of its own.
+fn json_line(out: &mut Formatter, record: &Record) -> std::io::Result<()> {
+    let message = record.args().to_string();
+    let (name, said) = match serde_json::from_str(&message) {
+        Ok(line @ Value::Object(_)) if record.target() == ACCESS_LOG_TARGET => ("request", line),
+        _ => ("message", Value::String(message)),
+    };
+    let line = json!({
+        "time": out.timestamp_millis().to_string(),
+        "level": record.level().as_str().to_lowercase(),
+        "target": record.target(),
+        name: said,
+    });
+    writeln!(out, "{line}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::{Level, Record};
+    use log::Level;
 
     #[test]
     fn authorisation_headers_are_logged_only_where_their_crate_is_named() {

@@ -3,7 +3,7 @@
 //! What it prints can be loaded again, which is how the tests know that no key is missing.
 
 use super::units::{format_duration, format_size};
-use super::{Bucket, Config, Credentials, LayoutKind, Listen, Upload, Upstream};
+use super::{Bucket, Config, Credentials, LayoutKind, Listen, LogFormat, Upload, Upstream};
 use std::fmt::{self, Display, Formatter};
 
 impl Display for Config {
@@ -22,8 +22,17 @@ impl Display for Config {
             Some(address) => line(f, "address", Quoted(address))?,
             None => line(f, "address", "off")?,
         }
+        match self.admin.check_interval {
+            Some(interval) => line(f, "check_interval", format_duration(interval))?,
+            None => line(f, "check_interval", "off")?,
+        }
         writeln!(f, "log:")?;
         line(f, "level", self.log.level.as_str().to_lowercase())?;
+        let format = match self.log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        line(f, "format", format)?;
         writeln!(f, "threads: {}", self.threads)?;
         write!(f, "grace_period: {}", format_duration(self.grace_period))?;
         match &self.upgrade_socket {

@@ -75,6 +75,16 @@ pub(super) fn duration(range: RangeInclusive<Duration>, why: &'static str) -> Ki
     })
 }
 
+/// `None` for `off`.
+pub(super) fn duration_or_off(range: RangeInclusive<Duration>) -> Kind<Option<Duration>> {
+    let duration = duration(range, "");
+    let expected = format!("{}, or off", duration.expected);
+    Kind::new(expected, move |text| match text.trim() {
+        "off" | "false" => Ok(None),
+        text => (duration.parse)(text).map(Some),
+    })
+}
+
 /// A waiting time: no operation is done in less than a millisecond, nor worth a day's wait.
 pub(super) fn timeout() -> Kind<Duration> {
     duration(Duration::from_millis(1)..=super::units::DAY, "")

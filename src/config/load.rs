@@ -3,7 +3,9 @@
 
 use super::section::{Key, Reader, Section};
 use super::units::{DAY, GIB, HOUR, MIB, TIB, format_duration, format_size};
-use super::{Admin, Bucket, Config, ConfigErrors, Listen, Log, Sweep, Tls, Upload, Upstream};
+use super::{
+    Admin, Bucket, Config, ConfigErrors, Listen, Log, LogFormat, Sweep, Tls, Upload, Upstream,
+};
 use super::{bucket, kind, pem};
 use log::LevelFilter;
 use serde_yaml::{Mapping, Value};
@@ -27,6 +29,8 @@ const LEVELS: &[(&str, LevelFilter)] = &[
     ("debug", LevelFilter::Debug),
     ("trace", LevelFilter::Trace),
 ];
+
+const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 impl Config {
     /// Reads the file, with `${NAME}` taken from this process's environment.
@@ -328,14 +332,21 @@ fn largest_part(max_blob_size: u64) -> u64 {
 
 fn admin(section: &Section) -> Option<Admin> {
     let kind = kind::address_or_off();
+    let address = section.or_blank("address", "127.0.0.1:9090", None, &kind);
+    let interval = kind::duration_or_off(Duration::from_secs(1)..=HOUR);
+    let check_interval = section.or("check_interval", "15s", &interval);
     Some(Admin {
-        address: section.or_blank("address", "127.0.0.1:9090", None, &kind)?,
+        address: address?,
+        check_interval: check_interval?,
     })
 }
 
 fn log(section: &Section) -> Option<Log> {
+    let level = section.or("level", "info", &kind::one_of(LEVELS));
+    let format = section.or("format", "text", &kind::one_of(FORMATS));
     Some(Log {
-        level: section.or("level", "info", &kind::one_of(LEVELS))?,
+        level: level?,
+        format: format?,
     })
 }
 

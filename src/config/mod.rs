@@ -185,9 +185,20 @@ pub struct Sweep {
 pub struct Admin {
     /// `None` where the admin listener is off.
     pub address: Option<SocketAddr>,
+    /// Between two looks at upstream and bucket; `None` where nobody looks.
+    pub check_interval: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Log {
     pub level: log::LevelFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }

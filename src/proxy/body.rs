@@ -1,4 +1,4 @@
-use crate::upload::{BodyError, BodySource};
+use crate::upload::{BodyError, BodySource, PacedBody, Phase, PushRecord};
 use bytes::Bytes;
 use pingora::ErrorType;
 use pingora::proxy::Session;
@@ -37,6 +37,38 @@ impl BodySource for SessionBody<'_> {
                 }
             }
         }
+    }
+}
+
+/// The body of a push, noted in its record.
+pub struct PushBody<'a> {
+    inner: PacedBody<SessionBody<'a>>,
+    record: &'a PushRecord,
+    /// Without a length the body's end comes after its last byte, and is waited for.
+    announced: bool,
+}
+
+impl<'a> PushBody<'a> {
+    pub fn new(inner: PacedBody<SessionBody<'a>>, record: &'a PushRecord, announced: bool) -> Self {
+        Self {
+            inner,
+            record,
+            announced,
+        }
+    }
+}
+
+impl BodySource for PushBody<'_> {
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>, BodyError> {
+        let waiting = self.record.enter(Phase::Client);
+        let chunk = self.inner.next_chunk().await?;
+        drop(waiting);
+        match &chunk {
+            Some(chunk) => self.record.received(chunk.len() as u64),
+            None if self.announced => {}
+            None => self.record.last_byte_came(),
+        }
+        Ok(chunk)
     }
 }
 

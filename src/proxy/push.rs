@@ -1,19 +1,22 @@
-use super::body::SessionBody;
+use super::access::{AccessLog, Became};
+use super::body::{PushBody, SessionBody};
+use super::doubt::Doubt;
 use super::expect::Continue;
 use super::forward::Forwarding;
 use super::reply::Reply;
-use super::respond::{BodyLeft, respond};
+use super::respond::{BodyLeft, answer, read_rest};
 use crate::metrics::{Metrics, PushOutcome};
-use crate::registry::{BlobPush, ErrorCode};
-use crate::store::{BlobStore, StoreError};
-use crate::upload::{BodyError, Held, Pace, PacedBody, PartPlan, UploadError, Uploader};
-use crate::upstream::{Permission, Presence, Upstream, UpstreamError};
-use http::{StatusCode, header};
+use crate::registry::BlobPush;
+use crate::request_id::RequestId;
+use crate::store::BlobStore;
+use crate::upload::{
+    BodyError, Held, Pace, PacedBody, PartPlan, Phase, PushRecord, UploadError, Uploader,
+};
+use crate::upstream::{Permission, Presence, Upstream};
+use http::header;
 use pingora::proxy::Session;
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +27,7 @@ pub struct Pushes {
     pub upstream: Upstream,
     pub forwarding: Arc<Forwarding>,
     pub metrics: Arc<Metrics>,
+    pub access: AccessLog,
     pub pace: Pace,
     /// How long upstream and bucket may take to say what is there.
     pub question_timeout: Duration,
@@ -45,9 +49,21 @@ enum Standing {
     Refused(Reply),
 }
 
+/// What the handling of one push works with.
+struct Work<'a> {
+    id: &'a RequestId,
+    record: Arc<PushRecord>,
+    /// On behalf of the push.
+    store: Arc<dyn BlobStore>,
+    /// Into that store.
+    uploader: Uploader,
+}
+
 /// How a push ended, and what of its body is still to come.
 struct Ending {
     outcome: PushOutcome,
+    /// The blob's, in bytes, where the push succeeded.
+    size: Option<u64>,
     /// `None` where nobody is left to hear an answer.
     reply: Option<Reply>,
     left: BodyLeft,
@@ -55,71 +71,103 @@ struct Ending {
 
 impl Pushes {
     /// Takes the push to its answer.
-    pub async fn handle(&self, session: &mut Session, push: &BlobPush) -> pingora::Result<()> {
-        let began = Instant::now();
+    pub async fn handle(
+        &self,
+        session: &mut Session,
+        push: &BlobPush,
+        id: &RequestId,
+    ) -> pingora::Result<()> {
+        let record = Arc::new(PushRecord::new(Arc::clone(&self.metrics)));
         let _counted = self.under_way.token();
         // Every read of the body has a bound of its own.
         session.set_read_timeout(None);
-        let ending = self.run(session, push).await;
+        let store = Arc::clone(&self.store).on_behalf_of(id, Arc::clone(&record) as _);
+        let work = Work {
+            id,
+            record: Arc::clone(&record),
+            uploader: self.uploader.through(Arc::clone(&store)),
+            store,
+        };
+        let ending = self.run(session, push, &work).await;
         // Before the answer: whoever has read it finds it counted, and what is dropped after it
         // is no part of the push.
-        let took = began.elapsed();
-        let received = session.body_bytes_read() as u64;
-        self.metrics.push(ending.outcome, took);
-        self.metrics.received_bytes.inc_by(received);
-        log::info!(
-            "push of {} to {}: {} after {took:.3?}, {received} bytes received",
-            push.digest,
-            push.name,
-            ending.outcome.as_str(),
-        );
+        let took = record.answered();
+        self.metrics.push(ending.outcome, took, ending.size);
+        self.metrics.phases(&record);
         if self.draining.is_cancelled() {
             // Said rather than done, so that the client's next request goes elsewhere at once.
             session.set_keepalive(None);
         }
-        match ending.reply {
-            Some(reply) => respond(session, reply, ending.left, &self.draining).await,
+        let answered = match ending.reply {
+            Some(reply) => answer(session, reply, ending.left).await.map(|()| true),
             None => {
                 session.set_keepalive(None);
-                Ok(())
+                Ok(false)
             }
+        };
+        // Before the rest of the body, which may take minutes to come.
+        let became = Became::Push(ending.outcome, Some((&push.digest, &record)));
+        self.access.write(session, id, took, &became);
+        if answered? {
+            read_rest(session, ending.left, &self.draining).await;
         }
+        Ok(())
     }
 
     /// Answers a push that names no possible repository or blob.
-    pub async fn refuse(&self, session: &mut Session, reply: Reply) -> pingora::Result<()> {
-        self.metrics.push(PushOutcome::BadRequest, Duration::ZERO);
+    pub async fn refuse(
+        &self,
+        session: &mut Session,
+        reply: Reply,
+        id: &RequestId,
+    ) -> pingora::Result<()> {
+        self.metrics
+            .push(PushOutcome::BadRequest, Duration::ZERO, None);
         let left = unread(session, Continue::of(session));
-        respond(session, reply, left, &self.draining).await
+        let answered = answer(session, reply, left).await;
+        let became = Became::Push(PushOutcome::BadRequest, None);
+        self.access.write(session, id, Duration::ZERO, &became);
+        answered?;
+        read_rest(session, left, &self.draining).await;
+        Ok(())
     }
 
-    async fn run(&self, session: &mut Session, push: &BlobPush) -> Ending {
+    async fn run(&self, session: &mut Session, push: &BlobPush, work: &Work<'_>) -> Ending {
         let mut expects = Continue::of(session);
         let plan = match self.plan(session) {
             Ok(plan) => plan,
             Err(error) => {
                 return Ending {
                     outcome: PushOutcome::of_failure(&error),
+                    size: None,
                     reply: Reply::failed(&error),
                     left: unread(session, expects),
                 };
             }
         };
+        let authorising = work.record.enter(Phase::Authorise);
         let standing = tokio::select! {
-            standing = self.standing(session, push, &plan) => standing,
+            standing = self.standing(session, push, &plan, &work.store) => standing,
             () = self.stop.cancelled() => Err(Doubt::Stopping(UploadError::ShuttingDown)),
         };
+        drop(authorising);
         let (outcome, result) = match standing {
             Err(doubt) => {
                 let outcome = match &doubt {
                     Doubt::Stopping(_) => PushOutcome::ShuttingDown,
                     Doubt::Upstream(_) | Doubt::Store(_) | Doubt::StoreTimeout(_) => {
-                        log::error!("push of {} to {} refused: {doubt}", push.digest, push.name);
+                        log::error!(
+                            "request {}: push of {} to {} refused: {doubt}",
+                            work.id,
+                            push.digest,
+                            push.name
+                        );
                         PushOutcome::Unauthorisable
                     }
                 };
                 return Ending {
                     outcome,
+                    size: None,
                     reply: Some(doubt.reply()),
                     left: unread(session, expects),
                 };
@@ -127,6 +175,7 @@ impl Pushes {
             Ok(Standing::Refused(reply)) => {
                 return Ending {
                     outcome: PushOutcome::Refused,
+                    size: None,
                     reply: Some(reply),
                     left: unread(session, expects),
                 };
@@ -134,33 +183,37 @@ impl Pushes {
             Ok(Standing::InRepository) if expects == Continue::Awaited => {
                 return Ending {
                     outcome: PushOutcome::Existing,
+                    size: plan.length,
                     reply: Some(Reply::created(push)),
                     left: BodyLeft::Withheld,
                 };
             }
             Ok(Standing::InRepository) => (
                 PushOutcome::Existing,
-                self.confirm(session, push, plan).await,
+                self.confirm(session, push, plan, work).await,
             ),
             Ok(Standing::InBucket) => (
                 PushOutcome::Linked,
-                self.prove(session, &mut expects, push, plan).await,
+                self.prove(session, &mut expects, push, plan, work).await,
             ),
             Ok(Standing::New(held)) => (
                 PushOutcome::Stored,
-                self.store(session, &mut expects, push, plan, held).await,
+                self.store(session, &mut expects, push, plan, held, work)
+                    .await,
             ),
         };
         match result {
-            Ok(_size) => Ending {
+            Ok(size) => Ending {
                 outcome,
+                size: Some(size),
                 reply: Some(Reply::created(push)),
                 left: BodyLeft::Nothing,
             },
             Err(error) => {
-                log_failure(push, &error);
+                log_failure(work.id, push, &error);
                 Ending {
                     outcome: PushOutcome::of_failure(&error),
+                    size: None,
                     reply: Reply::failed(&error),
                     left: match &error {
                         UploadError::Body(BodyError::Idle(_) | BodyError::TooSlow { .. }) => {
@@ -198,10 +251,11 @@ impl Pushes {
         session: &Session,
         push: &BlobPush,
         plan: &PartPlan,
+        store: &Arc<dyn BlobStore>,
     ) -> Result<Standing, Doubt> {
         let headers = self.forwarding.marked_headers(session);
         let in_bucket = async {
-            tokio::time::timeout(self.question_timeout, self.store.blob_size(&push.digest))
+            tokio::time::timeout(self.question_timeout, store.blob_size(&push.digest))
                 .await
                 .map_err(|_| Doubt::StoreTimeout(self.question_timeout))?
                 .map_err(Doubt::Store)
@@ -256,12 +310,17 @@ impl Pushes {
         push: &BlobPush,
         plan: PartPlan,
         held: Held,
+        work: &Work<'_>,
     ) -> Result<u64, UploadError> {
         let upload = async {
-            let admitted = self.uploader.admit(&plan).await?;
+            let waiting = work.record.enter(Phase::Admission);
+            let admitted = work.uploader.admit(&plan).await?;
+            drop(waiting);
             expects.send(session).await?;
-            let body = PacedBody::new(SessionBody::new(session), self.pace);
-            self.uploader.store(push, plan, admitted, held, body).await
+            let body = self.body(session, &plan, &work.record);
+            work.uploader
+                .store(push, plan, admitted, held, body, &work.record)
+                .await
         };
         self.unless_stopped(upload).await
     }
@@ -272,11 +331,14 @@ impl Pushes {
         expects: &mut Continue,
         push: &BlobPush,
         plan: PartPlan,
+        work: &Work<'_>,
     ) -> Result<u64, UploadError> {
         let proof = async {
             expects.send(session).await?;
-            let body = PacedBody::new(SessionBody::new(session), self.pace);
-            self.uploader.prove_and_link(push, plan, body).await
+            let body = self.body(session, &plan, &work.record);
+            work.uploader
+                .prove_and_link(push, plan, body, &work.record)
+                .await
         };
         self.unless_stopped(proof).await
     }
@@ -288,15 +350,26 @@ impl Pushes {
         session: &mut Session,
         push: &BlobPush,
         plan: PartPlan,
+        work: &Work<'_>,
     ) -> Result<u64, UploadError> {
-        let body = PacedBody::new(SessionBody::new(session), self.pace);
+        let body = self.body(session, &plan, &work.record);
         match plan.length {
-            Some(_) => self.unless_stopped(self.uploader.discard(plan, body)).await,
+            Some(_) => self.unless_stopped(work.uploader.discard(plan, body)).await,
             None => {
-                self.unless_stopped(self.uploader.prove(push, plan, body))
+                self.unless_stopped(work.uploader.prove(push, plan, body, &work.record))
                     .await
             }
         }
+    }
+
+    fn body<'a>(
+        &self,
+        session: &'a mut Session,
+        plan: &PartPlan,
+        record: &'a PushRecord,
+    ) -> PushBody<'a> {
+        let body = PacedBody::new(SessionBody::new(session), self.pace);
+        PushBody::new(body, record, plan.length.is_some())
     }
 
     /// A push that is stopped here is dropped, and with that aborted.
@@ -311,36 +384,6 @@ impl Pushes {
     }
 }
 
-/// Why it is not known what to do with a push.
-#[derive(Debug, thiserror::Error)]
-enum Doubt {
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    #[error(transparent)]
-    Store(StoreError),
-    #[error("the blob store gave no answer within {0:?}")]
-    StoreTimeout(Duration),
-    #[error(transparent)]
-    Stopping(UploadError),
-}
-
-impl Doubt {
-    fn reply(&self) -> Reply {
-        let message = match self {
-            Self::Upstream(error) => return Reply::unauthorisable(error),
-            // What the store says of itself is the operator's, in the log.
-            Self::Store(error) => format!("the blob store failed: {}", error.class.as_str()),
-            Self::StoreTimeout(_) | Self::Stopping(_) => self.to_string(),
-        };
-        Reply::error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            ErrorCode::Unavailable,
-            message,
-            Value::Null,
-        )
-    }
-}
-
 fn unread(session: &mut Session, expects: Continue) -> BodyLeft {
     if session.as_mut().is_body_done() {
         BodyLeft::Nothing
@@ -351,7 +394,7 @@ fn unread(session: &mut Session, expects: Continue) -> BodyLeft {
     }
 }
 
-fn log_failure(push: &BlobPush, error: &UploadError) {
+fn log_failure(id: &RequestId, push: &BlobPush, error: &UploadError) {
     let level = match error {
         UploadError::Store(_) | UploadError::Internal(_) | UploadError::DataUnfit { .. } => {
             log::Level::Error
@@ -365,7 +408,7 @@ fn log_failure(push: &BlobPush, error: &UploadError) {
     };
     log::log!(
         level,
-        "push of {} to {} failed: {error}",
+        "request {id}: push of {} to {} failed: {error}",
         push.digest,
         push.name
     );

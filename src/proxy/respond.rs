@@ -1,5 +1,6 @@
 use super::body::SessionBody;
 use super::reply::Reply;
+use crate::request_id::X_REQUEST_ID;
 use crate::upload::BodySource;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -68,18 +69,28 @@ pub async fn respond(
     left: BodyLeft,
     ending: &CancellationToken,
 ) -> pingora::Result<()> {
+    answer(session, reply, left).await?;
+    read_rest(session, left, ending).await;
+    Ok(())
+}
+
+/// The first half of [`respond`]: the answer. [`read_rest`] must follow.
+pub async fn answer(session: &mut Session, reply: Reply, left: BodyLeft) -> pingora::Result<()> {
     if left != BodyLeft::Nothing {
         // The next request could not be told from the rest of this one.
         session.set_keepalive(None);
     }
-    send(session, reply).await?;
+    send(session, reply).await
+}
+
+/// The second half of [`respond`]: what is still to come of the body.
+pub async fn read_rest(session: &mut Session, left: BodyLeft, ending: &CancellationToken) {
     match left {
         BodyLeft::Nothing | BodyLeft::Broken => {}
         BodyLeft::Withheld => drain(session, DRAIN_WITHHELD, ending).await,
         BodyLeft::Rest => drain(session, DRAIN, ending).await,
         BodyLeft::Slow => drain(session, DRAIN_SLOW, ending).await,
     }
-    Ok(())
 }
 
 /// Reads what is left of a body whose answer, the registry's own, was relayed before its end.
@@ -88,11 +99,14 @@ pub async fn linger(session: &mut Session, ending: &CancellationToken) {
 }
 
 async fn send(session: &mut Session, reply: Reply) -> pingora::Result<()> {
-    let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 3))?;
+    let mut head = ResponseHeader::build(reply.status, Some(reply.headers.len() + 4))?;
     for (name, value) in &reply.headers {
         head.append_header(name.clone(), value.clone())?;
     }
     head.insert_header(http::header::CONTENT_LENGTH, reply.body.len())?;
+    if let Some(id) = session.req_header().headers.get(X_REQUEST_ID) {
+        head.insert_header(X_REQUEST_ID, id.clone())?;
+    }
     session
         .write_response_header(Box::new(head), reply.body.is_empty())
         .await?;

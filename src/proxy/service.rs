@@ -1,3 +1,4 @@
+use super::access::{AccessLog, Became};
 use super::door::header_read;
 use super::forward::Forwarding;
 use super::push::Pushes;
@@ -5,6 +6,7 @@ use super::reply::Reply;
 use super::respond::{BodyLeft, linger, respond};
 use crate::metrics::Metrics;
 use crate::registry::{ErrorCode, Route, route};
+use crate::request_id::{RequestId, X_REQUEST_ID};
 use async_trait::async_trait;
 use http::{StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -17,6 +19,7 @@ use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -34,6 +37,7 @@ pub struct Gate {
     pub pushes: Pushes,
     pub forwarding: Arc<Forwarding>,
     pub metrics: Arc<Metrics>,
+    pub access: AccessLog,
     pub timing: Timing,
     /// Counts the requests under way, each for as long as its context lives.
     pub requests: TaskTracker,
@@ -44,6 +48,11 @@ pub struct Gate {
 /// A request under way.
 pub struct Request {
     _counted: TaskTrackerToken,
+    /// `None` until its header was looked at.
+    id: Option<RequestId>,
+    began: Instant,
+    /// It goes, or went, to the registry.
+    forwarded: bool,
     /// The registry has answered it.
     relayed: bool,
     /// Addresses of the upstream that could not be connected to.
@@ -62,6 +71,9 @@ impl ProxyHttp for Gate {
         header_read();
         Request {
             _counted: self.requests.token(),
+            id: None,
+            began: Instant::now(),
+            forwarded: false,
             relayed: false,
             addresses_tried: 0,
             more_addresses: false,
@@ -76,7 +88,18 @@ impl ProxyHttp for Gate {
         Some(Box::new(Used))
     }
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Request) -> Result<()> {
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        under_way: &mut Request,
+    ) -> Result<()> {
+        let request = session.req_header_mut();
+        let id = RequestId::of(&request.headers);
+        // From here it goes wherever the request's headers go.
+        if let Some(id) = id.header() {
+            request.insert_header(X_REQUEST_ID, id)?;
+        }
+        under_way.id = Some(id);
         // pingora keeps a connection without limit after its first request unless told each time;
         // one that the client wants closed has none to set.
         if session.get_keepalive().is_some() {
@@ -90,16 +113,25 @@ impl ProxyHttp for Gate {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, _: &mut Request) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, under_way: &mut Request) -> Result<bool> {
+        let id = under_way
+            .id
+            .get_or_insert_with(|| RequestId::of(&session.req_header().headers));
         let request = session.req_header();
         let route = route(&request.method, request.uri.path());
         let answered = if let Some(reply) = unknown_coding(request) {
-            self.pushes.refuse(session, reply).await
+            self.pushes.refuse(session, reply, id).await
         } else {
             match route {
-                Ok(Route::Forward) => return Ok(false),
-                Ok(Route::BlobPush(push)) => self.pushes.handle(session, &push).await,
-                Err(error) => self.pushes.refuse(session, Reply::bad_route(&error)).await,
+                Ok(Route::Forward) => {
+                    under_way.forwarded = true;
+                    return Ok(false);
+                }
+                Ok(Route::BlobPush(push)) => self.pushes.handle(session, &push, id).await,
+                Err(error) => {
+                    let reply = Reply::bad_route(&error);
+                    self.pushes.refuse(session, reply, id).await
+                }
             }
         };
         if let Err(error) = answered {
@@ -154,18 +186,37 @@ impl ProxyHttp for Gate {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         request: &mut Request,
     ) -> Result<()> {
         request.relayed = true;
-        self.metrics.forwarded(response.status);
+        let method = &session.req_header().method;
+        self.metrics.forwarded(method, response.status);
         Ok(())
     }
 
     /// pingora's last word on a request before it closes or keeps the connection. A registry that
     /// answers before the end of a body lets the client read that answer; so must we.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        if request.forwarded {
+            self.metrics.forwarding_ended(
+                &session.req_header().method,
+                request.began.elapsed(),
+                session.body_bytes_read() as u64,
+                session.body_bytes_sent() as u64,
+            );
+        }
+        if request.forwarded
+            && let Some(id) = &request.id
+        {
+            let became = match request.relayed && error.is_none() {
+                true => Became::Forwarded,
+                false => Became::ForwardFailed,
+            };
+            let took = request.began.elapsed();
+            self.access.write(session, id, took, &became);
+        }
         if request.relayed && error.is_none() && !session.as_mut().is_body_done() {
             linger(session, &self.draining).await;
         }
@@ -174,9 +225,12 @@ impl ProxyHttp for Gate {
     async fn response_filter(
         &self,
         session: &mut Session,
-        _: &mut ResponseHeader,
-        _: &mut Request,
+        response: &mut ResponseHeader,
+        request: &mut Request,
     ) -> Result<()> {
+        if let Some(id) = request.id.as_ref().and_then(RequestId::header) {
+            response.insert_header(X_REQUEST_ID, id)?;
+        }
         if self.draining.is_cancelled() {
             // As for a push.
             session.set_keepalive(None);
@@ -201,7 +255,7 @@ impl ProxyHttp for Gate {
             !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
         });
         if !answered {
-            self.metrics.forwarded(status);
+            self.metrics.forwarded(&session.req_header().method, status);
             let left = if status == StatusCode::REQUEST_TIMEOUT {
                 BodyLeft::Slow
             } else if *error.esource() == ErrorSource::Downstream {

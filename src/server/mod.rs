@@ -8,9 +8,12 @@ mod sockets;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::health::{Checks, Health};
 use crate::metrics::Metrics;
 use crate::net;
-use crate::proxy::{Counting, Door, Forwarding, ForwardingError, Gate, Patience, Pushes, Timing};
+use crate::proxy::{
+    AccessLog, Counting, Door, Forwarding, ForwardingError, Gate, Patience, Pushes, Timing,
+};
 use crate::store::s3::{self, S3Store};
 use crate::store::{BlobStore, Layout, UploadLister, sweep};
 use crate::upload::{Aborter, Admission, Limits, Pace, Uploader};
@@ -142,13 +145,22 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     let draining = CancellationToken::new();
     let (connections, requests, pushes) =
         (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    let access = AccessLog {
+        format: config.log.format,
+    };
+    let upstream = Upstream::new(&config.upstream)?;
+    let health = Arc::new(Health::new(
+        config.admin.check_interval.is_some(),
+        draining.clone(),
+    ));
     let gate = Gate {
         pushes: Pushes {
             store: Arc::clone(&store),
             uploader,
-            upstream: Upstream::new(&config.upstream)?,
+            upstream: upstream.clone(),
             forwarding: Arc::clone(&forwarding),
             metrics: Arc::clone(&metrics),
+            access,
             pace: Pace {
                 idle_timeout: config.upload.idle_timeout,
                 min_rate: config.upload.min_rate,
@@ -161,6 +173,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         },
         forwarding,
         metrics: Arc::clone(&metrics),
+        access,
         timing: Timing {
             keepalive: config.listen.keepalive_timeout,
             idle: config.upstream.idle_timeout,
@@ -210,7 +223,7 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
         let admin = Admin {
             metrics: Arc::clone(&metrics),
             admission: Arc::clone(&admission),
-            draining: draining.clone(),
+            health: Arc::clone(&health),
         };
         let acceptor = Acceptor {
             name: "admin.address",
@@ -233,7 +246,21 @@ async fn serve(config: Config, start: Start) -> Result<(), RunError> {
     {
         log::warn!("the predecessor cannot be told that it is succeeded, and may go on: {error}");
     }
-    tokio::spawn(check_bucket(store));
+    match config.admin.check_interval {
+        Some(interval) => {
+            let checks = Checks {
+                upstream,
+                store,
+                interval,
+                timeout: config.upstream.probe_timeout,
+            };
+            let health = Arc::clone(&health);
+            tokio::spawn(async move { health.watch(checks).await });
+        }
+        None => {
+            tokio::spawn(check_bucket(store));
+        }
+    }
     tokio::spawn(sweep_bucket(config.clone(), s3, metrics, draining.clone()));
 
     let running = Running {

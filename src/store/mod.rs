@@ -16,7 +16,9 @@ pub use part::Part;
 pub use uploads::{LastPart, OpenUpload, UploadLister, UploadMarker, UploadPage};
 
 use crate::registry::{Digest, RepositoryName};
+use crate::request_id::RequestId;
 use async_trait::async_trait;
+use std::sync::Arc;
 
 /// What a multipart upload is known by: its object key and the id the store gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +51,14 @@ pub enum Completion {
 /// leaves behind is at most a part of an upload that its owner still has to abort.
 #[async_trait]
 pub trait BlobStore: Send + Sync + 'static {
+    /// The same store for the calls of one request: they carry its id, where the store's own log
+    /// can show it, and are told to the request's observer instead.
+    fn on_behalf_of(
+        self: Arc<Self>,
+        request: &RequestId,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Arc<dyn BlobStore>;
+
     /// The size in bytes of the blob's data, or `None` where the bucket has none.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError>;
 

@@ -11,6 +11,16 @@ pub trait StoreObserver: Send + Sync + 'static {
 
     /// The operation failed this way and will be tried again.
     fn retry(&self, operation: StoreOperation, class: FaultClass);
+
+    /// A call came to its end with the last of these attempts. Not told of a call that nobody waits
+    /// for any more, nor of completions, which are settled in their own way.
+    fn call(
+        &self,
+        operation: StoreOperation,
+        outcome: Result<(), FaultClass>,
+        attempts: u32,
+        took: Duration,
+    );
 }
 
 /// Hears nothing.
@@ -18,4 +28,6 @@ impl StoreObserver for () {
     fn attempt(&self, _: StoreOperation, _: Result<(), FaultClass>, _: Duration) {}
 
     fn retry(&self, _: StoreOperation, _: FaultClass) {}
+
+    fn call(&self, _: StoreOperation, _: Result<(), FaultClass>, _: u32, _: Duration) {}
 }

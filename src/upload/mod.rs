@@ -10,6 +10,7 @@ mod gather;
 mod hasher;
 mod multipart;
 mod pipeline;
+mod record;
 mod sizing;
 
 pub use abort::Aborter;
@@ -17,6 +18,7 @@ pub use admission::{Admission, Admitted};
 pub use body::{BodyError, BodySource, Pace, PacedBody};
 pub use error::UploadError;
 pub use pipeline::{Held, Limits, Uploader};
+pub use record::{InPhase, Phase, PushRecord};
 pub use sizing::{MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, PartPlan};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::abort::{Aborter, Opening};
 use super::admission::{Admission, Reservation};
 use super::concurrency::Concurrency;
-use super::{MAX_PARTS, UploadError};
+use super::{MAX_PARTS, Phase, PushRecord, UploadError};
 use crate::registry::Digest;
 use crate::store::{BlobStore, Completion, Part, PartReceipt, StoreError, StoreOperation};
 use futures::FutureExt;
@@ -32,6 +32,7 @@ pub(super) struct Context {
     pub store: Arc<dyn BlobStore>,
     pub admission: Arc<Admission>,
     pub aborter: Aborter,
+    pub record: Arc<PushRecord>,
     pub digest: Digest,
     /// Bytes.
     pub part_size: u64,
@@ -78,7 +79,13 @@ impl Multipart {
             // On a task of its own: a push that ends before the answer is here must still learn the
             // upload id, to abort it.
             let (store, digest) = (Arc::clone(&context.store), context.digest.clone());
-            tokio::spawn(async move { store.create_upload(&digest).await.map(Arc::new) })
+            let record = Arc::clone(&context.record);
+            let create = async move {
+                let upload = store.create_upload(&digest).await?;
+                record.opened(&upload);
+                Ok(Arc::new(upload))
+            };
+            tokio::spawn(create)
                 .map(|joined| joined.unwrap_or_else(|lost| Err(lost_create(&lost))))
                 .boxed()
                 .shared()
@@ -187,7 +194,10 @@ impl Multipart {
     }
 
     async fn reap(&mut self) -> Result<(), UploadError> {
-        match self.in_flight.join_next().await {
+        let waiting = self.context.record.enter(Phase::Store);
+        let done = self.in_flight.join_next().await;
+        drop(waiting);
+        match done {
             Some(done) => self.note(done),
             None => Err(UploadError::Internal(
                 "waited for a part where none was in flight".into(),

@@ -2,7 +2,7 @@ use super::admission::{Admission, Admitted};
 use super::gather::Gatherer;
 use super::hasher::BodyHasher;
 use super::multipart::{Context, Multipart};
-use super::{Aborter, BodySource, PartPlan, UploadError};
+use super::{Aborter, BodySource, PartPlan, Phase, PushRecord, UploadError};
 use crate::registry::{BlobPush, Digest};
 use crate::store::{BlobStore, Part};
 use bytes::Bytes;
@@ -56,6 +56,14 @@ impl Uploader {
         }
     }
 
+    /// The same for one push, through its own view of the store.
+    pub fn through(&self, store: Arc<dyn BlobStore>) -> Self {
+        Self {
+            store,
+            ..self.clone()
+        }
+    }
+
     /// How a body of this length would be cut; an error where it is longer than is taken here.
     pub fn plan(&self, length: Option<u64>) -> Result<PartPlan, UploadError> {
         let Limits {
@@ -85,6 +93,7 @@ impl Uploader {
         admitted: Admitted,
         held: Held,
         body: impl BodySource,
+        record: &Arc<PushRecord>,
     ) -> Result<u64, UploadError> {
         let Admitted {
             slot: _held_to_the_end,
@@ -94,6 +103,7 @@ impl Uploader {
             store: Arc::clone(&self.store),
             admission: Arc::clone(&self.admission),
             aborter: self.aborter.clone(),
+            record: Arc::clone(record),
             digest: push.digest.clone(),
             part_size: plan.part_size,
             concurrency: self.limits.part_concurrency,
@@ -107,6 +117,7 @@ impl Uploader {
                 return Err(error);
             }
         };
+        let _committing = record.enter(Phase::Commit);
         match (rest, held) {
             // Side by side: a link whose data failed to follow opens nothing, and was earned.
             (Some(blob), Held::Nothing) => {
@@ -131,10 +142,12 @@ impl Uploader {
         push: &BlobPush,
         plan: PartPlan,
         body: impl BodySource,
+        record: &PushRecord,
     ) -> Result<u64, UploadError> {
         let mut intake = Intake::new(&push.digest, plan, VERIFYING_BATCH, body);
         while intake.next_chunk().await?.is_some() {}
         let size = intake.verify().await?;
+        let _committing = record.enter(Phase::Commit);
         // The body may have taken long to come, and a garbage collection may have run meanwhile.
         // And only now is it known of what length the data must be.
         let found = self.store.blob_size(&push.digest).await?;
@@ -150,8 +163,10 @@ impl Uploader {
         push: &BlobPush,
         plan: PartPlan,
         body: impl BodySource,
+        record: &PushRecord,
     ) -> Result<u64, UploadError> {
-        let size = self.prove(push, plan, body).await?;
+        let size = self.prove(push, plan, body, record).await?;
+        let _committing = record.enter(Phase::Commit);
         // Not beside the question for the data: a link to other data would show unverified bytes.
         self.store.link(&push.name, &push.digest).await?;
         Ok(size)

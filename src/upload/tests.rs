@@ -108,7 +108,14 @@ impl Bench {
         let plan = self.uploader.plan(length)?;
         let admitted = self.uploader.admit(&plan).await?;
         let held = Held::Nothing;
-        self.uploader.store(push, plan, admitted, held, body).await
+        let record = self.record();
+        self.uploader
+            .store(push, plan, admitted, held, body, &record)
+            .await
+    }
+
+    fn record(&self) -> Arc<PushRecord> {
+        Arc::new(PushRecord::new(Arc::clone(&self.metrics)))
     }
 
     /// After every push: nothing reserved, nothing open.
@@ -330,7 +337,8 @@ async fn a_link_needs_the_whole_body_and_the_data() {
     let data = data(3 * PART);
     let push = push_of(&data);
     let plan = bench.uploader.plan(None).unwrap();
-    let prove = |body| bench.uploader.prove_and_link(&push, plan, body);
+    let record = bench.record();
+    let prove = |body| bench.uploader.prove_and_link(&push, plan, body, &record);
 
     let wrong = prove(split(&data[1..], 50_000)).await;
     assert!(matches!(wrong, Err(UploadError::DigestMismatch { .. })));

@@ -177,12 +177,12 @@ pub async fn until_metric(blobgate: &Blobgate, name: &str, such: impl Fn(f64) ->
 /// Waits for the end of a push, whoever hears of it, and returns its outcome. Earlier lines of the
 /// log count no more afterwards.
 pub fn ended(stack: &Stack, name: &str, digest: &str) -> String {
-    let push = format!("push of {digest} to {name}: ");
+    let push = format!("method=PUT path=/v2/{name}/blobs/{digest} status=");
     let line = stack
         .blobgate()
         .wait_for_log(&push, PATIENCE)
-        .expect("the push's last line");
-    let (_, outcome) = line.split_once(&push).expect("found by it");
+        .expect("the push's line in the access log");
+    let (_, outcome) = line.split_once(" outcome=").expect("an outcome");
     outcome.split(' ').next().unwrap_or_default().to_owned()
 }
 

@@ -1,6 +1,6 @@
 //! What a valid configuration comes to.
 
-use super::super::{Config, Credentials, LayoutKind};
+use super::super::{Config, Credentials, LayoutKind, LogFormat};
 use super::{MINIMAL, parse, with};
 use log::LevelFilter;
 use std::time::Duration;
@@ -61,6 +61,8 @@ fn the_minimal_configuration_takes_all_defaults() {
     assert_eq!(config.sweep.older_than, secs(24 * 3600));
     assert_eq!(config.admin.address.unwrap().to_string(), "127.0.0.1:9090");
     assert_eq!(config.log.level, LevelFilter::Info);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.admin.check_interval, Some(Duration::from_secs(15)));
     assert!((1..=512).contains(&config.threads));
     assert_eq!(config.grace_period, secs(300));
 }
@@ -202,7 +204,7 @@ fn secrets_are_never_printed_and_the_rest_reads_back() {
          layout: flat, path_style: false, encrypt: true, kms_key_id: key, storage_class: \
          ONEZONE_IA, acl: private, credentials: {profile: p}, max_attempts: 3}\n\
          upload: {min_rate: 0, max_blob_size: 1000001}\nsweep: {enabled: false}\n\
-         admin: {address: off}\nlog: {level: trace}\nthreads: 3\ngrace_period: 1500ms",
+         admin: {address: off, check_interval: off}\nlog: {level: trace, format: json}\nthreads: 3\ngrace_period: 1500ms",
         "",
     ];
     for text in texts {

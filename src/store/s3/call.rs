@@ -65,8 +65,19 @@ impl S3Store {
         loop {
             let limit = schedule.begin_attempt();
             match self.attempt(operation, limit, &send, &judge).await {
-                Ok(value) => return Ok(value),
-                Err(fault) => self.back_off(&schedule, key, fault).await?,
+                Ok(value) => {
+                    self.observer
+                        .call(operation, Ok(()), schedule.attempts(), schedule.elapsed());
+                    return Ok(value);
+                }
+                Err(fault) => self
+                    .back_off(&schedule, key, fault)
+                    .await
+                    .inspect_err(|error| {
+                        let outcome = Err(error.class);
+                        self.observer
+                            .call(operation, outcome, error.attempts, error.elapsed);
+                    })?,
             }
         }
     }
@@ -101,7 +112,7 @@ impl S3Store {
     where
         Fut: Future<Output = Result<O, RusotoError<E>>> + Send,
     {
-        let attempt = Attempt::new(self.transport.clone());
+        let attempt = Attempt::new(self.transport.clone(), self.user_agent.clone());
         // Making a client is two allocations, and gives every attempt a record of its own.
         let client = S3Client::new_with_client(
             Client::new_not_signing(attempt.clone()),

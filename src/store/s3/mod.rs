@@ -25,12 +25,14 @@ use super::{
 use crate::config;
 use crate::net;
 use crate::registry::{Digest, RepositoryName};
+use crate::request_id::RequestId;
 use async_trait::async_trait;
 use bytes::Bytes;
 use call::Congestion;
 use credentials::CredentialSource;
 pub use credentials::{CredentialsOrigin, find_credentials};
 use fault::{Failure, Fault};
+use http::HeaderValue;
 pub use probe::{Removal, RemovalFault};
 use rusoto_core::ByteStream;
 use rusoto_s3::{
@@ -39,7 +41,7 @@ use rusoto_s3::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use transport::{Addressing, Answer, Transport};
+use transport::{Addressing, Answer, Transport, USER_AGENT};
 
 /// Log targets of the libraries below this adapter that may write credentials, signatures or whole
 /// requests at `debug` and `trace`. A log filter must keep them at `info` or above.
@@ -76,10 +78,12 @@ pub enum SetupError {
 }
 
 /// The bucket. Cheap to share behind an `Arc`; it belongs to the runtime that first calls it.
+#[derive(Clone)]
 pub struct S3Store {
     transport: Arc<Transport>,
+    user_agent: HeaderValue,
     observer: Arc<dyn StoreObserver>,
-    congestion: Congestion,
+    congestion: Arc<Congestion>,
     policy: RetryPolicy,
     layout: Layout,
     bucket: String,
@@ -131,8 +135,9 @@ impl S3Store {
                 credentials: CredentialSource::new(&config.credentials),
                 addressing,
             }),
+            user_agent: HeaderValue::from_static(USER_AGENT),
             observer,
-            congestion: Congestion::default(),
+            congestion: Arc::default(),
             policy: RetryPolicy {
                 attempt_timeout: config.call_timeout,
                 max_attempts: config.max_attempts,
@@ -194,6 +199,22 @@ impl S3Store {
 
 #[async_trait]
 impl BlobStore for S3Store {
+    /// The id goes into the `User-Agent`, as a comment: S3's access log and CloudTrail record it,
+    /// and it is not signed.
+    fn on_behalf_of(
+        self: Arc<Self>,
+        request: &RequestId,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Arc<dyn BlobStore> {
+        let user_agent = format!("{USER_AGENT} (request {request})");
+        Arc::new(Self {
+            user_agent: HeaderValue::from_str(&user_agent)
+                .unwrap_or(HeaderValue::from_static(USER_AGENT)),
+            observer,
+            ..Self::clone(&self)
+        })
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         let key = self.layout.data_key(digest);
         self.call(

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// its length.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-const USER_AGENT: &str = concat!("blobgate/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("blobgate/", env!("CARGO_PKG_VERSION"));
 
 /// Where the bucket is reached.
 #[derive(Debug, Clone)]
@@ -142,13 +142,15 @@ pub(super) struct Exchange {
 #[derive(Clone)]
 pub(super) struct Attempt {
     transport: Arc<Transport>,
+    user_agent: HeaderValue,
     exchange: Arc<Mutex<Exchange>>,
 }
 
 impl Attempt {
-    pub fn new(transport: Arc<Transport>) -> Self {
+    pub fn new(transport: Arc<Transport>, user_agent: HeaderValue) -> Self {
         Self {
             transport,
+            user_agent,
             exchange: Arc::default(),
         }
     }
@@ -170,7 +172,7 @@ impl Attempt {
             .map_err(|reason| Fault::new(&Failure::NoCredentials, reason))?;
         transport.addressing.apply(&mut request);
         request.sign(&credentials);
-        let request = to_wire(request)?;
+        let request = to_wire(request, self.user_agent.clone())?;
         let answer = transport
             .client
             .call(request, MAX_ANSWER)
@@ -205,7 +207,10 @@ impl DispatchSignedRequest for Attempt {
     }
 }
 
-fn to_wire(request: SignedRequest) -> Result<http::Request<net::Body>, Fault> {
+fn to_wire(
+    request: SignedRequest,
+    user_agent: HeaderValue,
+) -> Result<http::Request<net::Body>, Fault> {
     let unusable = |error: http::Error| {
         // Neither the URI nor a header's value goes into the message: they may hold a secret.
         Fault::new(
@@ -232,7 +237,7 @@ fn to_wire(request: SignedRequest) -> Result<http::Request<net::Body>, Fault> {
             headers.append(name.clone(), value);
         }
     }
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::USER_AGENT, user_agent);
     let mut wire = http::Request::builder()
         .method(request.method())
         .uri(uri)

@@ -1,14 +1,15 @@
 use super::*;
 use crate::config::LayoutKind;
 use crate::registry::{Digest, RepositoryName};
+use crate::request_id::RequestId;
 use crate::store::{
-    BlobStore, Completion, FaultClass, LastPart, Part, PartReceipt, StoreOperation, UploadHandle,
-    UploadPage,
+    BlobStore, Completion, FaultClass, LastPart, Part, PartReceipt, StoreObserver, StoreOperation,
+    UploadHandle, UploadPage,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -56,6 +57,14 @@ impl UploadLister for Bucket {
 
 #[async_trait]
 impl BlobStore for Bucket {
+    fn on_behalf_of(
+        self: Arc<Self>,
+        _: &RequestId,
+        _: Arc<dyn StoreObserver>,
+    ) -> Arc<dyn BlobStore> {
+        self
+    }
+
     async fn abort_upload(&self, upload: &UploadHandle) -> Result<(), StoreError> {
         if self.stuck.contains(&&*upload.upload_id) {
             return Err(fault(StoreOperation::AbortMultipartUpload));

@@ -1,10 +1,12 @@
 use crate::registry::{Digest, RepositoryName};
+use crate::request_id::RequestId;
 use crate::store::{
-    BlobStore, Completion, FaultClass, Part, PartReceipt, StoreError, StoreOperation, UploadHandle,
+    BlobStore, Completion, FaultClass, Part, PartReceipt, StoreError, StoreObserver,
+    StoreOperation, UploadHandle,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -71,6 +73,14 @@ fn bytes_of(part: &Part) -> Vec<u8> {
 
 #[async_trait]
 impl BlobStore for MemoryStore {
+    fn on_behalf_of(
+        self: Arc<Self>,
+        _: &RequestId,
+        _: Arc<dyn StoreObserver>,
+    ) -> Arc<dyn BlobStore> {
+        self
+    }
+
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, StoreError> {
         self.called(StoreOperation::HeadObject).await?;
         let state = self.state.lock().unwrap();

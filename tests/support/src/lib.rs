@@ -9,6 +9,7 @@ pub mod faults;
 pub mod http;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 pub mod registry;
 pub mod s3;
 pub mod stack;

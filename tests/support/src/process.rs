@@ -38,6 +38,8 @@ impl Config {
         Self::empty()
             .set("listen.address", "127.0.0.1:0")
             .set("admin.address", "127.0.0.1:0")
+            // Tests count calls, and break them: only those they make.
+            .set("admin.check_interval", "off")
             .set("upstream.url", upstream)
             .set("bucket.name", bucket)
             .set("bucket.region", "us-east-1")
@@ -178,7 +180,8 @@ impl Blobgate {
         format!("http://{}", self.admin_address())
     }
 
-    fn admin_address(&self) -> SocketAddr {
+    /// Where metrics and health are. Panics when the config turns them off.
+    pub fn admin_address(&self) -> SocketAddr {
         self.admin.expect("admin is off")
     }
 
@@ -243,9 +246,14 @@ impl Blobgate {
         Usage::of(self.pid()).cpu_seconds()
     }
 
+    /// `/metrics` as it is.
+    pub fn metrics_page(&self) -> io::Result<String> {
+        scrape(self.admin_address(), "/metrics")
+    }
+
     /// Every sample of `/metrics`, by name and labels as written there.
     pub fn metrics(&self) -> io::Result<BTreeMap<String, f64>> {
-        let page = scrape(self.admin_address(), "/metrics")?;
+        let page = self.metrics_page()?;
         let samples = page.lines().filter(|line| !line.starts_with('#'));
         Ok(samples
             .filter_map(|line| {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::request_id::RequestId;
 use crate::test_server::{Server, answer, error};
 
 const CREATED: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><InitiateMultipartUploadResult>\
@@ -263,6 +264,29 @@ async fn connections_are_used_again() {
     );
 }
 
+#[tokio::test]
+async fn a_requests_calls_carry_its_id_and_are_told_to_its_observer() {
+    let server = Server::start([answer(404, ""), answer(404, "")]).await;
+    let (own, other) = (Arc::new(Recorder::default()), Arc::new(Recorder::default()));
+    let store = Arc::new(S3Store::new(&config(&server), other.clone()).unwrap());
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-request-id", "abc-1".parse().unwrap());
+    let view = store
+        .clone()
+        .on_behalf_of(&RequestId::of(&headers), own.clone());
+    view.blob_size(&digest()).await.unwrap();
+    assert_eq!((own.heard().len(), other.heard().len()), (2, 0));
+    store.blob_size(&digest()).await.unwrap();
+    assert_eq!((own.heard().len(), other.heard().len()), (2, 2));
+    let agents: Vec<_> = server
+        .requests()
+        .iter()
+        .map(|request| request.header("user-agent").unwrap().to_owned())
+        .collect();
+    let of_request = format!("{USER_AGENT_OF_THIS_VERSION} (request abc-1)");
+    assert_eq!(agents, [&*of_request, USER_AGENT_OF_THIS_VERSION]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_observer_hears_what_was_meant() {
     let server = Server::start([
@@ -283,10 +307,13 @@ async fn the_observer_hears_what_was_meant() {
         recorder.heard(),
         [
             Heard::Attempt(HeadObject, Ok(())),
+            Heard::Call(HeadObject, Ok(()), 1),
             Heard::Attempt(AbortMultipartUpload, Err(FaultClass::Throttled)),
             Heard::Retry(AbortMultipartUpload, FaultClass::Throttled),
             Heard::Attempt(AbortMultipartUpload, Ok(())),
+            Heard::Call(AbortMultipartUpload, Ok(()), 2),
             Heard::Attempt(PutObject, Err(FaultClass::Denied)),
+            Heard::Call(PutObject, Err(FaultClass::Denied), 1),
         ]
     );
     assert!(store.recently_throttled());

@@ -43,6 +43,7 @@ pub fn config(server: &Server) -> config::Bucket {
 pub enum Heard {
     Attempt(StoreOperation, Result<(), FaultClass>),
     Retry(StoreOperation, FaultClass),
+    Call(StoreOperation, Result<(), FaultClass>, u32),
 }
 
 #[derive(Default)]
@@ -64,6 +65,17 @@ impl StoreObserver for Recorder {
 
     fn retry(&self, operation: StoreOperation, class: FaultClass) {
         self.0.lock().unwrap().push(Heard::Retry(operation, class));
+    }
+
+    fn call(
+        &self,
+        operation: StoreOperation,
+        outcome: Result<(), FaultClass>,
+        attempts: u32,
+        _: Duration,
+    ) {
+        let call = Heard::Call(operation, outcome, attempts);
+        self.0.lock().unwrap().push(call);
     }
 }
 

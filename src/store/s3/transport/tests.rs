@@ -26,7 +26,7 @@ async fn arrived(addressing: Addressing, server: &Server, path: &str) -> Request
         }),
         addressing,
     };
-    let attempt = Attempt::new(Arc::new(transport));
+    let attempt = Attempt::new(Arc::new(transport), HeaderValue::from_static(USER_AGENT));
     let region = attempt.transport.addressing.region().clone();
     let mut request = SignedRequest::new("GET", "s3", &region, path);
     request.add_param("uploads", "");
