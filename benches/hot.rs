@@ -1,6 +1,9 @@
-//! The pure pieces on the way of every push, by themselves: routing a path, and hashing.
+//! The pure pieces on the way of every push, by themselves: routing a path, hashing, and gathering a
+//! part.
 
 use blobgate::registry::{Algorithm, DigestHasher, route};
+use blobgate::upload::Gatherer;
+use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::Method;
 use std::hint::black_box;
@@ -30,5 +33,25 @@ fn hashing(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, routing, hashing);
+fn gathering(criterion: &mut Criterion) {
+    const PART: usize = 16 << 20;
+    let mut group = criterion.benchmark_group("gather a part of 16 MiB");
+    group.throughput(Throughput::Bytes(PART as u64));
+    // As pingora reads them, as HTTP/2 frames them, and as a client sends them that means no good.
+    for chunk_size in [64 << 10, 16 << 10, 1] {
+        let chunk = Bytes::from(vec![0x5a; chunk_size]);
+        group.bench_function(format!("in chunks of {chunk_size} bytes"), |bench| {
+            bench.iter(|| {
+                let mut part = Gatherer::default();
+                for _ in 0..PART / chunk_size {
+                    part.push(black_box(chunk.clone()));
+                }
+                part.take()
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, routing, hashing, gathering);
 criterion_main!(benches);

@@ -87,8 +87,14 @@ impl Forwarding {
     /// The name is looked up anew each time, so that an upstream may move. `tried` counts the
     /// addresses that could not be connected to.
     pub async fn peer(&self, tried: usize) -> Result<(HttpPeer, bool)> {
-        let mut addresses = tokio::net::lookup_host((self.host.as_str(), self.port))
+        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+        let mut addresses = tokio::time::timeout(self.connect_timeout, lookup)
             .await
+            .or_err(
+                ErrorType::ConnectTimedout,
+                "looking up the upstream's name took too long",
+            )
+            .map_err(|error| error.into_up())?
             .or_err(ErrorType::ConnectError, "looking up the upstream's name")
             .map_err(|error| error.into_up())?
             .skip(tried);

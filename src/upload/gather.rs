@@ -22,6 +22,10 @@ impl Gatherer {
         self.part.len() + self.small.len() as u64
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     pub fn push(&mut self, chunk: Bytes) {
         if chunk.len() < SMALL {
             self.small.extend_from_slice(&chunk);

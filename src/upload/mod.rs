@@ -17,6 +17,7 @@ pub use abort::Aborter;
 pub use admission::{Admission, Admitted};
 pub use body::{BodyError, BodySource, Pace, PacedBody};
 pub use error::UploadError;
+pub use gather::Gatherer;
 pub use pipeline::{Held, Limits, Uploader};
 pub use record::{InPhase, Phase, PushRecord};
 pub use sizing::{MAX_PART_SIZE, MAX_PARTS, MIN_PART_SIZE, PartPlan};
